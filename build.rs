@@ -1,0 +1,17 @@
+//! Names the source revision for `bellwether version`, and rebuilds when an embedded migration changes.
+
+use std::process::Command;
+
+fn main() {
+    println!("cargo:rerun-if-changed=migrations");
+    println!("cargo:rerun-if-changed=.git/HEAD");
+    println!("cargo:rerun-if-env-changed=BELLWETHER_REVISION");
+    let revision = std::env::var("BELLWETHER_REVISION").ok().or_else(revision_of_checkout);
+    println!("cargo:rustc-env=BELLWETHER_REVISION={}", revision.as_deref().unwrap_or("unknown"));
+}
+
+fn revision_of_checkout() -> Option<String> {
+    let output = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output().ok()?;
+    let revision = String::from_utf8(output.stdout).ok()?;
+    (output.status.success() && !revision.trim().is_empty()).then(|| revision.trim().to_owned())
+}

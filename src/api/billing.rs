@@ -1,0 +1,118 @@
+//! `POST /api/billing/process-renewals`: the renewal run, asked for over HTTP by whoever has the cron secret.
+
+use std::sync::Arc;
+
+use poem::http::{StatusCode, header};
+use poem::web::Data;
+use poem::{Body, Request, Response, Result, handler};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::App;
+use super::error::Problem;
+use super::guard::check_cron_secret;
+use crate::jobs::renewals::{Outcome, Renewed, Request as RenewalRequest, Summary};
+use crate::metrics;
+use crate::scheduler::JobError;
+use crate::store::{Origin, StoreError};
+
+/// How soon a caller may try again when the database is away.
+const RETRY_DATABASE_SECONDS: u64 = 10;
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct Asked {
+    limit: Option<u32>,
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    success: bool,
+    dry_run: bool,
+    run_id: Option<Uuid>,
+    summary: Summary,
+    count: usize,
+    results: Vec<Outcome>,
+}
+
+/// Decides about due subscriptions, or says what would be decided (`dry_run`).
+#[handler]
+pub async fn process_renewals(app: Data<&Arc<App>>, request: &Request, body: Body) -> Result<Response> {
+    check_cron_secret(&app, request)?;
+    let asked = read(&app, body).await?;
+    let limit = asked.limit.unwrap_or(app.renewals.limit);
+    if !(1..=app.renewals.limit).contains(&limit) {
+        let detail = format!("limit must be a whole number from 1 to {}", app.renewals.limit);
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_parameter", detail).into());
+    }
+    let (run_id, renewed) = if asked.dry_run {
+        let request = RenewalRequest { run_id: Uuid::nil(), limit, dry_run: true };
+        (None, app.renewals.process(request).await.map_err(|fault| database_away(&fault))?)
+    } else {
+        let (run_id, renewed) = run(&app, limit).await?;
+        (Some(run_id), renewed)
+    };
+    let Renewed { summary, results } = renewed;
+    let answer = Answer { success: true, dry_run: asked.dry_run, run_id, summary, count: results.len(), results };
+    let response = Response::builder().header(header::CACHE_CONTROL, "no-store").content_type("application/json");
+    Ok(response.body(serde_json::to_vec(&answer).unwrap_or_default()))
+}
+
+/// The same run as at 03:00, with a row of its own in the ledger. It goes on in a task of its own: a caller that hangs up
+/// must not leave it half done.
+async fn run(app: &Arc<App>, limit: u32) -> Result<(Uuid, Renewed), Problem> {
+    let claimed = app.ledger.claim_now(&app.renewals_spec, Origin::Api).await.map_err(|fault| database_away(&fault))?;
+    let Some(ticket) = claimed else {
+        let detail = "another renewal run began in the same microsecond";
+        return Err(Problem::new(StatusCode::CONFLICT, "already_running", detail));
+    };
+    let app = Arc::clone(app);
+    let run_id = ticket.context.id;
+    let work = tokio::spawn(async move {
+        let renewed = app.renewals.process(RenewalRequest { run_id, limit, dry_run: false }).await;
+        let result = match &renewed {
+            Ok(renewed) => Ok(renewed.report()),
+            Err(fault) => Err(JobError::Fail(fault.to_string())),
+        };
+        app.ledger.finish(&ticket, &result).await;
+        renewed
+    });
+    let ended = work.await.map_err(|fault| {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("run {run_id} broke off: {fault}"))
+    })?;
+    ended.map(|renewed| (run_id, renewed)).map_err(|fault| database_away(&fault))
+}
+
+async fn read(app: &App, body: Body) -> Result<Asked, Problem> {
+    let bytes = match tokio::time::timeout(app.http.read_timeout, body.into_bytes_limit(app.http.max_body_bytes)).await
+    {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(_)) => {
+            metrics::http_rejected("too_large");
+            let detail = format!("the body is larger than {} bytes, or broke off", app.http.max_body_bytes);
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail));
+        }
+        Err(_) => {
+            metrics::http_rejected("slow_body");
+            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "slow_body", "the body did not come in time"));
+        }
+    };
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Asked::default());
+    }
+    serde_json::from_slice(&bytes).map_err(|fault| {
+        let detail =
+            format!("the body must be {{\"limit\": number, \"dry_run\": true or false}}, both optional: {fault}");
+        Problem::new(StatusCode::BAD_REQUEST, "bad_body", detail)
+    })
+}
+
+fn database_away(fault: &StoreError) -> Problem {
+    tracing::error!(error = %fault, "renewals over HTTP failed");
+    Problem::unavailable(
+        "database_unavailable",
+        "the database does not answer; nothing is half-done",
+        RETRY_DATABASE_SECONDS,
+    )
+}

@@ -1,0 +1,98 @@
+//! Who may ask: the host name a request was sent to, and the shared secret of the cron calls.
+
+use std::sync::Arc;
+
+use poem::http::{StatusCode, header};
+use poem::{Endpoint, Request, Result};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
+
+use super::App;
+use super::error::Problem;
+use crate::metrics;
+
+/// Refuses requests for host names this daemon does not answer to, before anything else looks at them.
+pub struct KnownHosts<E> {
+    /// Which they are.
+    pub app: Arc<App>,
+    /// What answers.
+    pub inner: E,
+}
+
+impl<E: Endpoint> Endpoint for KnownHosts<E> {
+    type Output = E::Output;
+
+    async fn call(&self, request: Request) -> Result<E::Output> {
+        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        if !is_known(&self.app.allowed_hosts, host) {
+            metrics::http_rejected("host");
+            let detail = "this host name is not served here; add it to allowed_hosts";
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "unknown_host", detail).into());
+        }
+        self.inner.call(request).await
+    }
+}
+
+fn is_known(allowed: &[String], host: &str) -> bool {
+    let name = without_port(host).trim_end_matches('.').to_lowercase();
+    allowed.iter().any(|allowed| match allowed.strip_prefix('.') {
+        _ if allowed == "*" => true,
+        Some(domain) => name == domain || name.ends_with(allowed.as_str()),
+        None => name == allowed.to_lowercase(),
+    })
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => name,
+        _ => host,
+    }
+}
+
+/// Checks `X-Cron-Secret` (or `X-Task-Secret`) against every accepted secret, in a time that says nothing about them.
+///
+/// # Errors
+/// 403 `forbidden`, the same for a missing, a wrong and an unconfigured secret.
+pub fn check_cron_secret(app: &App, request: &Request) -> Result<(), Problem> {
+    let given = ["x-cron-secret", "x-task-secret"].iter().find_map(|name| request.headers().get(*name));
+    if given.is_some_and(|given| is_one_of(&app.cron_secrets, given.as_bytes())) {
+        return Ok(());
+    }
+    metrics::http_rejected("unauthorized");
+    Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "Unauthorized"))
+}
+
+/// Digests are compared, so that not even the length of a secret shows; every secret is looked at, whichever matched.
+fn is_one_of(secrets: &[SecretString], given: &[u8]) -> bool {
+    let given = Sha256::digest(given);
+    let matched = secrets.iter().fold(Choice::from(0), |matched, secret| {
+        matched | Sha256::digest(secret.expose_secret().as_bytes()).ct_eq(&given)
+    });
+    matched.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_known_by_name_by_domain_or_always() {
+        let allowed = |names: &[&str], host| is_known(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>(), host);
+        assert!(allowed(&["*"], "anything"));
+        assert!(allowed(&["api.example.com"], "API.example.com:8443"));
+        assert!(!allowed(&["api.example.com"], "example.com"));
+        assert!(allowed(&[".example.com"], "a.example.com"));
+        assert!(allowed(&[".example.com"], "example.com"));
+        assert!(!allowed(&[".example.com"], "badexample.com"));
+        assert!(!allowed(&[], "localhost"));
+        assert!(allowed(&["[::1]"], "[::1]:8000"));
+    }
+
+    #[test]
+    fn both_secrets_open_while_one_is_rotated_and_no_other() {
+        let secrets = ["new-secret", "old-secret"].map(|s| SecretString::from(s.to_owned()));
+        assert!(is_one_of(&secrets, b"new-secret") && is_one_of(&secrets, b"old-secret"));
+        assert!(!is_one_of(&secrets, b"old-secre") && !is_one_of(&secrets, b"") && !is_one_of(&[], b""));
+    }
+}

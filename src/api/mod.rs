@@ -1,0 +1,89 @@
+//! What clients, proxies and probes can ask over HTTP. Answers come from memory; only health and billing calls look at the
+//! database.
+
+mod billing;
+mod cached;
+mod error;
+mod guard;
+mod health;
+mod hours;
+mod observe;
+mod routes;
+mod server;
+mod stocks;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use secrecy::SecretString;
+
+use crate::calendar::Calendar;
+use crate::clock::SharedClock;
+use crate::config::HttpConfig;
+use crate::ingest::Board;
+use crate::jobs::{MarketData, Renewals};
+use crate::schedule::JobSpec;
+use crate::scheduler::{Ledger, Status};
+use crate::store::Store;
+pub use routes::{api, metrics_page};
+pub use server::{Limits, serve};
+
+/// Where the daemon is in its life.
+#[derive(Debug, Default)]
+pub struct Lifecycle(AtomicU8);
+
+impl Lifecycle {
+    const READY: u8 = 1;
+    const DRAINING: u8 = 2;
+
+    /// Everything has been started.
+    pub fn set_ready(&self) {
+        self.0.store(Self::READY, Ordering::Release);
+    }
+
+    /// The end has begun: what is under way is finished, nothing new is wanted.
+    pub fn set_draining(&self) {
+        self.0.store(Self::DRAINING, Ordering::Release);
+    }
+
+    /// Whether the start is over.
+    pub fn is_started(&self) -> bool {
+        self.0.load(Ordering::Acquire) >= Self::READY
+    }
+
+    /// Whether the end has begun.
+    pub fn is_draining(&self) -> bool {
+        self.0.load(Ordering::Acquire) == Self::DRAINING
+    }
+}
+
+/// What handlers work with.
+#[derive(Debug)]
+pub struct App {
+    /// What time it is.
+    pub clock: SharedClock,
+    /// What phase it is.
+    pub calendar: Arc<Calendar>,
+    /// What readers see.
+    pub board: Arc<Board>,
+    /// Why it is as it is.
+    pub market: Arc<MarketData>,
+    /// The database, for health.
+    pub store: Store,
+    /// What the planner is doing.
+    pub scheduler: Arc<Status>,
+    /// Runs that are asked for over HTTP go into the ledger too.
+    pub ledger: Ledger,
+    /// The renewal run.
+    pub renewals: Arc<Renewals>,
+    /// Its line of the job table.
+    pub renewals_spec: JobSpec,
+    /// Where the daemon is in its life.
+    pub lifecycle: Arc<Lifecycle>,
+    /// Accepted cron secrets.
+    pub cron_secrets: Vec<SecretString>,
+    /// Host names that are answered.
+    pub allowed_hosts: Vec<String>,
+    /// Limits of requests.
+    pub http: HttpConfig,
+}

@@ -1,0 +1,125 @@
+//! The accept loop. poem's own has no deadline for a request head and keeps any connection that sends a byte now and then,
+//! so hyper is driven here: bounded connections, bounded reads and writes, and a drain that ends.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use poem::endpoint::BoxEndpoint;
+use poem::http::uri::Scheme;
+use poem::web::{LocalAddr, RemoteAddr};
+use poem::{Addr, Endpoint, Response};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use crate::clock::SharedClock;
+use crate::metrics;
+
+/// The longest a client may leave an answer unread.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long accepting rests when the host is out of descriptors: an error here repeats at once otherwise.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bounds of one listener.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections open at once; the next ones wait in the kernel's queue.
+    pub connections: usize,
+    /// For a request head, and for an idle connection to send the next.
+    pub read_timeout: Duration,
+}
+
+/// Serves `endpoint` on `listener` until `stop`, then closes idle connections and lets answers under way finish. The
+/// returned future ends with the last of them; the caller sets its deadline.
+pub async fn serve(
+    listener: TcpListener,
+    endpoint: BoxEndpoint<'static, Response>,
+    limits: Limits,
+    clock: SharedClock,
+    stop: CancellationToken,
+) {
+    let endpoint = Arc::new(endpoint);
+    let slots = Arc::new(Semaphore::new(limits.connections));
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &slots) => accepted,
+            () = stop.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, peer, slot)) => {
+                let serving = connection(stream, peer, Arc::clone(&endpoint), limits, stop.clone());
+                connections.spawn(async move {
+                    metrics::http_connections(1.0);
+                    serving.await;
+                    metrics::http_connections(-1.0);
+                    drop(slot);
+                });
+            }
+            Err(fault) => {
+                warn!(error = %fault, "a connection could not be accepted");
+                tokio::select! {
+                    () = clock.sleep(ACCEPT_PAUSE) => {}
+                    () = stop.cancelled() => break,
+                }
+            }
+        }
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, slot))
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    endpoint: Arc<BoxEndpoint<'static, Response>>,
+    limits: Limits,
+    stop: CancellationToken,
+) {
+    // Answers are small and whole; waiting to fill a packet would only delay them.
+    let _ = stream.set_nodelay(true);
+    let local =
+        stream.local_addr().map_or(LocalAddr(Addr::Custom("tcp", "unknown".into())), |addr| LocalAddr(addr.into()));
+    let remote = RemoteAddr(peer.into());
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_TIMEOUT));
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let request = poem::Request::from((request, local.clone(), remote.clone(), Scheme::HTTP));
+        let endpoint = Arc::clone(&endpoint);
+        async move { Ok::<_, std::convert::Infallible>(hyper::Response::from(endpoint.get_response(request).await)) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.read_timeout);
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(Box::pin(stream)), service));
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(fault) = ended {
+        debug!(error = %fault, "a connection ended early");
+    }
+}

@@ -1,0 +1,62 @@
+//! `check-config`, `config show`, `config default`.
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::output;
+use crate::config::{Config, DEFAULT_TOML, Problems};
+
+/// What to show of the configuration.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// What holds, with secrets left out
+    Show {
+        /// Where each value came from
+        #[arg(long)]
+        origin: bool,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// The default with every key and what it is for
+    Default,
+}
+
+/// Only a configuration without mistakes comes here.
+pub fn check(config: &Config) -> anyhow::Result<()> {
+    output::print(&format!("ok: {} settings, no mistake\n", config.settings.len()))
+}
+
+/// Shows.
+pub fn run(command: &Command, load: impl Fn() -> Result<Config, Problems>) -> anyhow::Result<()> {
+    match command {
+        Command::Default => output::print(DEFAULT_TOML),
+        Command::Show { origin, json: true } => show_json(&load()?, *origin),
+        Command::Show { origin, json: false } => show(&load()?, *origin),
+    }
+}
+
+fn show(config: &Config, origin: bool) -> anyhow::Result<()> {
+    let rows = config.settings.iter().map(|setting| {
+        let value = setting.shown.clone().unwrap_or_else(|| "(not set)".to_owned());
+        let cells = [setting.key.clone(), value, setting.origin.to_string()];
+        cells.into_iter().take(if origin { 3 } else { 2 }).collect()
+    });
+    let header = if origin { &["KEY", "VALUE", "ORIGIN"][..] } else { &["KEY", "VALUE"] };
+    output::print(&output::table(header, &rows.collect::<Vec<_>>()))
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    value: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<String>,
+}
+
+fn show_json(config: &Config, origin: bool) -> anyhow::Result<()> {
+    let shown = config.settings.iter().map(|setting| {
+        let origin = origin.then(|| setting.origin.to_string());
+        (setting.key.as_str(), Shown { value: setting.shown.as_deref(), origin })
+    });
+    output::print_json(&shown.collect::<std::collections::BTreeMap<_, _>>())
+}

@@ -1,0 +1,105 @@
+//! `ingest once`: one cycle now, with a row in the ledger like any other.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::{FAILED, output};
+use crate::clock::SharedClock;
+use crate::config::Config;
+use crate::daemon::Parts;
+use crate::jobs::{self, CycleSummary};
+use crate::ops::telemetry;
+use crate::scheduler::JobError;
+use crate::store::Origin;
+
+/// Ingestion.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run one cycle now and store it
+    Once {
+        /// Only say what would be asked
+        #[arg(long)]
+        dry_run: bool,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Serialize)]
+struct Planned {
+    provider: &'static str,
+    simulated: bool,
+    symbols: usize,
+    requests: usize,
+}
+
+/// Runs the cycle. On SQLite the daemon must not be running: the file has one writer.
+pub async fn run(
+    command: &Command,
+    config: &Config,
+    log: Option<&str>,
+    clock: SharedClock,
+) -> anyhow::Result<ExitCode> {
+    let Command::Once { dry_run, json } = command;
+    telemetry::install(log.unwrap_or("warn"), config.log_json, false);
+    let parts = Parts::assemble(config, clock).await?;
+    let code = if *dry_run { plan(&parts, *json) } else { once(config, &parts, *json).await };
+    parts.store.close().await;
+    code
+}
+
+fn plan(parts: &Parts, json: bool) -> anyhow::Result<ExitCode> {
+    let provider = parts.market.provider();
+    let symbols = parts.market.universe_size();
+    let planned = Planned {
+        provider: provider.name,
+        simulated: provider.simulated,
+        symbols,
+        requests: symbols.div_ceil(provider.max_batch.min(symbols).max(1)),
+    };
+    if json {
+        output::print_json(&planned)?;
+    } else {
+        let Planned { provider, symbols, requests, .. } = planned;
+        output::print(&format!("{symbols} symbols from {provider} in {requests} request(s); nothing was asked\n"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn once(config: &Config, parts: &Parts, json: bool) -> anyhow::Result<ExitCode> {
+    let spec = jobs::spec_of(config, jobs::INGEST).context("the table has no ingest job")?;
+    // What is known of symbols that fail now stays known.
+    parts.market.restore().await?;
+    let Some(ticket) = parts.ledger.claim_now(&spec, Origin::Manual).await? else {
+        bail!("another cycle began in the same microsecond; try again");
+    };
+    let context = &ticket.context;
+    let result = parts.market.cycle(context.id, context.slot, context.deadline).await;
+    let report = match &result {
+        Ok(summary) => Ok(serde_json::to_value(summary)?),
+        Err(fault) => Err(JobError::Fail(fault.to_string())),
+    };
+    parts.ledger.finish(&ticket, &report).await;
+    match result {
+        Ok(summary) => show(&summary, json).map(|()| ExitCode::SUCCESS),
+        Err(fault) => {
+            eprintln!("bellwether: the cycle failed: {fault}");
+            Ok(ExitCode::from(FAILED))
+        }
+    }
+}
+
+fn show(summary: &CycleSummary, json: bool) -> anyhow::Result<()> {
+    if json {
+        return output::print_json(summary);
+    }
+    let CycleSummary { source, expected, fresh, completeness, requests, duration_ms, .. } = summary;
+    let cause = summary.cause.as_deref().map(|cause| format!("\nnot complete: {cause}")).unwrap_or_default();
+    output::print(&format!(
+        "{fresh} of {expected} symbols from {source} in {duration_ms} ms and {requests} request(s), completeness {completeness}{cause}\n"
+    ))
+}

@@ -1,0 +1,114 @@
+//! `jobs ls` and `jobs next`.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::{open_to_read, output};
+use crate::calendar::Calendar;
+use crate::clock::Clock;
+use crate::config::{Config, DatabaseTarget};
+use crate::jobs;
+use crate::schedule::{Fire, fires};
+use crate::store::RunState;
+
+/// The schedule.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Every job: trigger, policy, last success, next slot
+    Ls {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// The next fires of all jobs, in order of time
+    Next {
+        /// How many
+        #[arg(short = 'n', long = "count", default_value_t = 10, value_name = "N")]
+        count: usize,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Serialize)]
+struct Job {
+    name: &'static str,
+    purpose: &'static str,
+    trigger: String,
+    misfire: &'static str,
+    overlap: &'static str,
+    attempts: i32,
+    last_success: Option<DateTime<Utc>>,
+    next: DateTime<Utc>,
+}
+
+#[derive(Serialize)]
+struct Next<'a> {
+    at: String,
+    local: String,
+    job: &'a str,
+}
+
+/// Shows.
+pub async fn run(command: &Command, config: &Config, clock: &dyn Clock) -> anyhow::Result<()> {
+    let calendar = Calendar::xnys();
+    match command {
+        Command::Ls { json } => list(config, &calendar, clock.now(), *json).await,
+        Command::Next { count, json } => next(config, &calendar, clock.now(), *count, *json),
+    }
+}
+
+async fn list(config: &Config, calendar: &Calendar, now: DateTime<Utc>, json: bool) -> anyhow::Result<()> {
+    let last = last_runs(config).await?;
+    let jobs = jobs::table(config).into_iter().map(|spec| Job {
+        name: spec.name,
+        purpose: spec.purpose,
+        trigger: spec.trigger.to_string(),
+        misfire: spec.misfire.name(),
+        overlap: "skip",
+        attempts: spec.attempts,
+        last_success: last.get(&(spec.name.to_owned(), RunState::Ok)).copied(),
+        next: spec.trigger.next_after(calendar, now),
+    });
+    if json {
+        return jobs.into_iter().try_for_each(|job| output::print_json(&job));
+    }
+    let rows = jobs.map(|job| {
+        let last = job.last_success.map_or_else(|| "never".to_owned(), |at| format!("{} ago", output::span(now - at)));
+        let next = format!("{} (in {})", output::utc(job.next), output::span(job.next - now));
+        vec![job.name.to_owned(), job.trigger, job.misfire.to_owned(), last, next]
+    });
+    let header = ["JOB", "TRIGGER", "MISFIRE", "LAST SUCCESS", "NEXT"];
+    output::print(&output::table(&header, &rows.collect::<Vec<_>>()))
+}
+
+/// The schedule can be shown before there is a ledger.
+async fn last_runs(config: &Config) -> anyhow::Result<HashMap<(String, RunState), DateTime<Utc>>> {
+    if matches!(&config.database, DatabaseTarget::Sqlite(path) if !path.exists()) {
+        return Ok(HashMap::new());
+    }
+    let store = open_to_read(config).await?;
+    let last = store.last_runs().await;
+    store.close().await;
+    Ok(last?)
+}
+
+fn next(config: &Config, calendar: &Calendar, now: DateTime<Utc>, count: usize, json: bool) -> anyhow::Result<()> {
+    let table = jobs::table(config);
+    let next = fires(&table, calendar, now, DateTime::<Utc>::MAX_UTC).take(count);
+    let local = |at: DateTime<Utc>| at.with_timezone(&calendar.zone());
+    if json {
+        return next.into_iter().try_for_each(|Fire { slot, job }| {
+            output::print_json(&Next { at: output::utc(slot), local: local(slot).to_rfc3339(), job })
+        });
+    }
+    let rows = next.map(|Fire { slot, job }| {
+        let local = local(slot).format("%a %Y-%m-%d %H:%M:%S %Z").to_string();
+        vec![output::utc(slot), local, output::span(slot - now), job.to_owned()]
+    });
+    output::print(&output::table(&["UTC", "LOCAL", "IN", "JOB"], &rows.collect::<Vec<_>>()))
+}

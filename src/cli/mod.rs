@@ -1,0 +1,174 @@
+//! The command line: a file per command. Data on stdout, talk on stderr.
+
+mod calendar;
+mod configuration;
+mod healthcheck;
+mod ingest;
+mod jobs;
+mod migrate;
+mod output;
+mod runs;
+mod serve;
+mod simulate;
+mod status;
+mod version;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::clock::SystemClock;
+use crate::config::{Config, Environment, Problems};
+use crate::daemon::StartError;
+use crate::store::{Access, Store, StoreError};
+
+/// Exit codes (sysexits.h where it has one).
+const FAILED: u8 = 1;
+const UNAVAILABLE: u8 = 69;
+const TRY_LATER: u8 = 75;
+const CONFIGURATION: u8 = 78;
+
+/// Knows when the stock market is open, runs what must run then, and serves the result.
+#[derive(Parser, Debug)]
+#[command(name = "bellwether", version, max_term_width = 110)]
+#[command(
+    after_help = "With no command it serves. With no configuration it runs: SQLite in ./data, simulated prices.\n\
+    Exit codes: 0 ok, 1 failed, 2 usage, 3 findings, 69 a dependency is unavailable, 75 try later, 78 configuration."
+)]
+pub struct Arguments {
+    /// A TOML file; `bellwether config default` prints one with every key.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Log filter, stronger than the configuration: error, warn, info, debug, trace, or target=level pairs.
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log: Option<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the daemon (the default)
+    Serve,
+    /// Name every mistake in the configuration at once
+    CheckConfig,
+    /// Show the configuration
+    #[command(subcommand)]
+    Config(configuration::Command),
+    /// Bring the database schema up to date
+    Migrate(migrate::Arguments),
+    /// Phase and countdown, next fires, last cycle, ages
+    Status(status::Arguments),
+    /// Ask the market calendar
+    Calendar(calendar::Arguments),
+    /// The schedule
+    #[command(subcommand)]
+    Jobs(jobs::Command),
+    /// The ledger
+    #[command(subcommand)]
+    Runs(runs::Command),
+    /// Replay calendar and schedule without effects, one line a fire
+    Simulate(simulate::Arguments),
+    /// Ingestion
+    #[command(subcommand)]
+    Ingest(ingest::Command),
+    /// Ask a running daemon whether it is ready
+    Healthcheck(healthcheck::Arguments),
+    /// Version and revision
+    Version(version::Arguments),
+}
+
+/// Reads the command line. A refusal, or an answered `--help`, comes back as the exit code.
+///
+/// # Errors
+/// The exit code to end with: 0 after help, 2 for a misuse.
+pub fn parse() -> Result<Arguments, ExitCode> {
+    Arguments::try_parse().map_err(|refusal| {
+        // Nowhere to tell it to when even this fails.
+        let _ = refusal.print();
+        ExitCode::from(u8::try_from(refusal.exit_code()).unwrap_or(FAILED))
+    })
+}
+
+/// Does what was asked for and gives the exit code.
+pub async fn run(arguments: Arguments, environment: Environment) -> ExitCode {
+    // One TLS provider for every client; a second call is refused and changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match dispatch(arguments, &environment).await {
+        Ok(code) => code,
+        Err(fault) => {
+            tell(&fault);
+            ExitCode::from(code_of(&fault))
+        }
+    }
+}
+
+async fn dispatch(arguments: Arguments, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let load = || Config::load(arguments.config.as_deref(), environment);
+    let done = |(): ()| ExitCode::SUCCESS;
+    match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => {
+            let colour = output::wants_colour(environment);
+            serve::run(load()?, arguments.log.as_deref(), colour).await
+        }
+        Command::CheckConfig => configuration::check(&load()?).map(done),
+        Command::Config(command) => configuration::run(&command, load).map(done),
+        Command::Migrate(command) => migrate::run(&command, &load()?).await.map(done),
+        Command::Status(command) => status::run(&command, &load()?, SystemClock::start()).await.map(done),
+        Command::Calendar(command) => calendar::run(&command, &*SystemClock::start()).map(done),
+        Command::Jobs(command) => jobs::run(&command, &load()?, &*SystemClock::start()).await.map(done),
+        Command::Runs(command) => runs::run(&command, &load()?).await.map(done),
+        Command::Simulate(command) => simulate::run(&command, &load()?).map(done),
+        Command::Ingest(command) => {
+            ingest::run(&command, &load()?, arguments.log.as_deref(), SystemClock::start()).await
+        }
+        Command::Healthcheck(command) => healthcheck::run(&command, &load()?).await,
+        Command::Version(command) => version::run(&command).map(done),
+    }
+}
+
+/// Every mistake of a configuration has a line of its own.
+fn tell(fault: &anyhow::Error) {
+    match fault.downcast_ref::<Problems>() {
+        Some(problems) => {
+            eprintln!("bellwether: {problems}");
+            for problem in &problems.0 {
+                eprintln!("  {problem}");
+            }
+        }
+        None => eprintln!("bellwether: {fault:#}"),
+    }
+}
+
+fn code_of(fault: &anyhow::Error) -> u8 {
+    let of_store = |fault: &StoreError| match fault {
+        StoreError::InUse(_) => TRY_LATER,
+        StoreError::Unavailable { .. } | StoreError::Deadline(_) => UNAVAILABLE,
+        _ => FAILED,
+    };
+    if fault.is::<Problems>() {
+        return CONFIGURATION;
+    }
+    if let Some(fault) = fault.downcast_ref::<StoreError>() {
+        return of_store(fault);
+    }
+    match fault.downcast_ref::<StartError>() {
+        Some(StartError::Store(fault)) => of_store(fault),
+        Some(StartError::Listen { .. }) => UNAVAILABLE,
+        Some(StartError::Universe(_) | StartError::UniverseFile { .. }) => CONFIGURATION,
+        _ => FAILED,
+    }
+}
+
+/// Opens the database to read, beside a daemon that may be running.
+async fn open_to_read(config: &Config) -> anyhow::Result<Store> {
+    if let crate::config::DatabaseTarget::Sqlite(path) = &config.database
+        && !path.exists()
+    {
+        let target = config.database.to_string();
+        let cause = "there is no such file yet; `bellwether serve` or `bellwether migrate` makes it".to_owned();
+        return Err(StoreError::Unavailable { target, cause }.into());
+    }
+    Ok(Store::open(&config.database, Access::Reader, 1, config.database_timeout).await?)
+}

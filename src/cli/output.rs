@@ -1,0 +1,59 @@
+//! How results are printed.
+
+use std::io::{self, IsTerminal, Write};
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use serde::Serialize;
+
+use crate::config::Environment;
+
+/// Writes text to stdout. A reader that has gone (`| head`) ends the command quietly.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(fault) if fault.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        result => Ok(result?),
+    }
+}
+
+/// One JSON object on a line of its own.
+pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    print(&format!("{}\n", serde_json::to_string(value)?))
+}
+
+/// RFC 3339 in UTC with `Z`, as short as it is exact.
+pub fn utc(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}
+
+/// A span in its two largest units.
+pub fn span(span: TimeDelta) -> String {
+    let seconds = span.num_seconds().abs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (1.., ..) => format!("{days} d {hours} h"),
+        (0, 1.., _) => format!("{hours} h {minutes:02} min"),
+        (0, 0, 1..) => format!("{minutes} min {:02} s", seconds % 60),
+        _ => format!("{seconds} s"),
+    }
+}
+
+/// A table with a line for the names of its columns, each as wide as its widest cell.
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain([header[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let line = |cells: Vec<&str>| {
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    let body = rows.iter().map(|row| line(row.iter().map(String::as_str).collect()));
+    std::iter::once(line(header.to_vec())).chain(body).collect()
+}
+
+/// Whether the log may be coloured: a terminal, and nobody said no.
+pub fn wants_colour(environment: &Environment) -> bool {
+    io::stderr().is_terminal() && environment.get("NO_COLOR").is_none() && environment.get("TERM") != Some("dumb")
+}

@@ -1,0 +1,62 @@
+//! `bellwether serve`: the daemon, until it is told to stop.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+
+use super::FAILED;
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::daemon::Daemon;
+use crate::ops::{sentry, telemetry};
+
+/// Serves until SIGTERM or SIGINT, then drains; a second one ends the process at once.
+pub async fn run(config: Config, log: Option<&str>, colour: bool) -> anyhow::Result<ExitCode> {
+    // Kept to the end: dropping it sends the reports under way.
+    let _reports = config.sentry_dsn.as_ref().map(|dsn| sentry::install(dsn, &config.release, config.stage.name()));
+    telemetry::install(log.unwrap_or(&config.log_level), config.log_json, colour);
+    let mut signals = Signals::listen().context("signals cannot be received")?;
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        revision = env!("BELLWETHER_REVISION"),
+        stage = config.stage.name(),
+        "starting"
+    );
+    let daemon = tokio::select! {
+        started = Daemon::start(config, SystemClock::start()) => started?,
+        name = signals.next() => {
+            warn!(signal = name, "ended before the start was over");
+            return Ok(ExitCode::from(FAILED));
+        }
+    };
+    let name = signals.next().await;
+    info!(signal = name, "asked to stop; once more ends at once");
+    tokio::select! {
+        () = daemon.stop() => Ok(ExitCode::SUCCESS),
+        name = signals.next() => {
+            warn!(signal = name, "ended at once; runs under way are taken up by the next start");
+            // Not a return: destructors would wait for tasks that were told to stop waiting.
+            std::process::exit(i32::from(FAILED));
+        }
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

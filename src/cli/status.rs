@@ -1,0 +1,190 @@
+//! `status`: what an operator wants to know first.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+use serde::Serialize;
+
+use super::{open_to_read, output};
+use crate::calendar::{Calendar, Phase};
+use crate::clock::SharedClock;
+use crate::config::Config;
+use crate::jobs;
+use crate::schedule::fires;
+use crate::store::{CycleRecord, RunFilter, RunState, Store};
+
+/// How often `--watch` looks again.
+const WATCH: Duration = Duration::from_secs(2);
+
+/// How many fires are shown.
+const FIRES: usize = 5;
+
+/// Phase and countdown, next fires, last cycle, ages.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// Look again every two seconds
+    #[arg(long)]
+    watch: bool,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Status {
+    at: DateTime<Utc>,
+    phase: Phase,
+    next_phase: Phase,
+    next_transition: DateTime<Utc>,
+    seconds_to_next_transition: i64,
+    calendar_version: String,
+    last_cycle: Option<LastCycle>,
+    jobs: Vec<JobStatus>,
+    next_fires: Vec<NextFire>,
+    renewals_due: i64,
+}
+
+#[derive(Serialize)]
+struct LastCycle {
+    cycle_id: uuid::Uuid,
+    source: String,
+    simulated: bool,
+    as_of: DateTime<Utc>,
+    age_seconds_market: i64,
+    expected: u32,
+    fresh: u32,
+    completeness: f64,
+    cause: Option<String>,
+}
+
+#[derive(Serialize)]
+struct JobStatus {
+    job: &'static str,
+    last_state: Option<RunState>,
+    last_slot: Option<DateTime<Utc>>,
+    last_success: Option<DateTime<Utc>>,
+    detail: Option<String>,
+}
+
+#[derive(Serialize)]
+struct NextFire {
+    at: DateTime<Utc>,
+    job: &'static str,
+}
+
+/// Shows, from the database and the calendar: it works while the daemon runs and while it does not.
+pub async fn run(arguments: &Arguments, config: &Config, clock: SharedClock) -> anyhow::Result<()> {
+    let calendar = Calendar::xnys();
+    let store = open_to_read(config).await?;
+    loop {
+        let status = gather(config, &calendar, &store, clock.now()).await?;
+        if arguments.json {
+            output::print_json(&status)?;
+        } else {
+            // Clears the screen and goes home, so that the picture stands still.
+            let clear = if arguments.watch { "\x1b[2J\x1b[H" } else { "" };
+            output::print(&format!("{clear}{}", picture(&status, &calendar)))?;
+        }
+        if !arguments.watch {
+            store.close().await;
+            return Ok(());
+        }
+        clock.sleep(WATCH).await;
+    }
+}
+
+async fn gather(config: &Config, calendar: &Calendar, store: &Store, now: DateTime<Utc>) -> anyhow::Result<Status> {
+    let moment = calendar.at(now);
+    let table = jobs::table(config);
+    let last_runs = store.last_runs().await?;
+    let mut job_statuses = Vec::new();
+    for spec in &table {
+        job_statuses.push(job_status(store, spec.name, &last_runs).await?);
+    }
+    let next_fires = fires(&table, calendar, now, DateTime::<Utc>::MAX_UTC).take(FIRES);
+    let name_of = |job: &str| table.iter().find(|spec| spec.name == job).map_or("", |spec| spec.name);
+    Ok(Status {
+        at: now,
+        phase: moment.phase,
+        next_phase: moment.next_phase,
+        next_transition: moment.next_transition,
+        seconds_to_next_transition: (moment.next_transition - now).num_seconds(),
+        calendar_version: calendar.version().to_owned(),
+        last_cycle: store.last_cycle().await?.map(|record| last_cycle(record, calendar, now)),
+        jobs: job_statuses,
+        next_fires: next_fires.map(|fire| NextFire { at: fire.slot, job: name_of(fire.job) }).collect(),
+        renewals_due: store.count_due_subscriptions(now).await?,
+    })
+}
+
+async fn job_status(
+    store: &Store,
+    job: &'static str,
+    last_runs: &HashMap<(String, RunState), DateTime<Utc>>,
+) -> anyhow::Result<JobStatus> {
+    let filter = RunFilter { job: Some(job.to_owned()), state: None, limit: 1 };
+    let last = store.list_runs(&filter).await?.into_iter().next();
+    Ok(JobStatus {
+        job,
+        last_state: last.as_ref().map(|run| run.state),
+        last_slot: last.as_ref().map(|run| run.scheduled_for),
+        last_success: last_runs.get(&(job.to_owned(), RunState::Ok)).copied(),
+        detail: last.and_then(|run| run.error.or(run.reason)),
+    })
+}
+
+fn last_cycle(record: CycleRecord, calendar: &Calendar, now: DateTime<Utc>) -> LastCycle {
+    let CycleRecord { cycle, cause, .. } = record;
+    LastCycle {
+        cycle_id: cycle.id,
+        as_of: cycle.as_of,
+        age_seconds_market: calendar.open_time_between(cycle.as_of, now).num_seconds(),
+        expected: cycle.expected,
+        fresh: cycle.fresh,
+        completeness: cycle.completeness(),
+        source: cycle.source,
+        simulated: cycle.simulated,
+        cause,
+    }
+}
+
+fn picture(status: &Status, calendar: &Calendar) -> String {
+    let now = status.at;
+    let local = |at: DateTime<Utc>| at.with_timezone(&calendar.zone()).format("%a %H:%M:%S %Z").to_string();
+    let ago = |at: DateTime<Utc>| format!("{} ago", output::span(now - at));
+    let mut text = format!(
+        "market     {} - {} in {} ({})\n",
+        status.phase,
+        status.next_phase,
+        output::span(status.next_transition - now),
+        local(status.next_transition),
+    );
+    text += &match &status.last_cycle {
+        None => "data       no cycle has been stored yet\n".to_owned(),
+        Some(cycle) => format!(
+            "data       {} of {} symbols, as of {} ({} s of trading ago), source {}{}\n",
+            cycle.fresh,
+            cycle.expected,
+            local(cycle.as_of),
+            cycle.age_seconds_market,
+            cycle.source,
+            cycle.cause.as_deref().map(|cause| format!("\n           {cause}")).unwrap_or_default(),
+        ),
+    };
+    text += &format!("renewals   {} due\n\n", status.renewals_due);
+    let rows = status.jobs.iter().map(|job| {
+        let state = job.last_state.map_or("-".to_owned(), |state| state.to_string());
+        let slot = job.last_slot.map_or("-".to_owned(), output::utc);
+        let success = job.last_success.map_or("never".to_owned(), ago);
+        vec![job.job.to_owned(), state, slot, success, job.detail.clone().unwrap_or_default()]
+    });
+    text += &output::table(&["JOB", "LAST", "SLOT", "LAST SUCCESS", "DETAIL"], &rows.collect::<Vec<_>>());
+    text.push('\n');
+    let fires = status
+        .next_fires
+        .iter()
+        .map(|fire| vec![output::utc(fire.at), local(fire.at), output::span(fire.at - now), fire.job.to_owned()]);
+    text + &output::table(&["NEXT (UTC)", "LOCAL", "IN", "JOB"], &fires.collect::<Vec<_>>())
+}

@@ -1,0 +1,201 @@
+//! The one source of the present.
+//!
+//! Everything that stamps or waits takes a [`Clock`]. The daemon runs on [`SystemClock`]; stories and rehearsals run on
+//! [`SimClock`], where a year passes as fast as the work in it. `clippy.toml` forbids every other way to ask for the time.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use tokio::sync::watch;
+
+/// A clock shared by every part of one daemon.
+pub type SharedClock = Arc<dyn Clock>;
+
+/// What a wait on the clock returns.
+pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// Wall time, monotonic time, and waiting for either.
+pub trait Clock: Send + Sync + fmt::Debug {
+    /// The wall clock in UTC, cut to microseconds: what PostgreSQL can store, so an instant survives the database unchanged.
+    fn now(&self) -> DateTime<Utc>;
+
+    /// Time since some fixed point of this process; never steps back.
+    fn monotonic(&self) -> Duration;
+
+    /// Returns once the wall clock has reached `at`; at once when it has already.
+    fn sleep_until(&self, at: DateTime<Utc>) -> Sleep<'_>;
+
+    /// Returns once `span` has passed on the wall clock.
+    fn sleep(&self, span: Duration) -> Sleep<'_> {
+        let span = TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX);
+        let at = self.now().checked_add_signed(span).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        self.sleep_until(at)
+    }
+}
+
+/// The clock of the host.
+#[derive(Debug)]
+pub struct SystemClock {
+    started: std::time::Instant,
+}
+
+/// A wait looks at the wall clock at least this often, because the clock can be stepped while we sleep.
+const LONGEST_NAP: Duration = Duration::from_secs(1);
+
+impl SystemClock {
+    /// A clock whose monotonic time starts now.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the host's clock")]
+    pub fn start() -> SharedClock {
+        Arc::new(Self { started: std::time::Instant::now() })
+    }
+}
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the host's clock")]
+    fn now(&self) -> DateTime<Utc> {
+        let now = Utc::now();
+        now.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(now)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that waits on the host's clock")]
+    fn sleep_until(&self, at: DateTime<Utc>) -> Sleep<'_> {
+        Box::pin(async move {
+            loop {
+                let left = (at - Utc::now()).to_std().unwrap_or(Duration::ZERO);
+                if left.is_zero() {
+                    return;
+                }
+                tokio::time::sleep(left.min(LONGEST_NAP)).await;
+            }
+        })
+    }
+}
+
+/// A clock that stands still until it is moved. Its monotonic time follows its wall time.
+#[derive(Debug)]
+pub struct SimClock {
+    origin: DateTime<Utc>,
+    now: watch::Sender<DateTime<Utc>>,
+    waiting: Mutex<BTreeMap<DateTime<Utc>, usize>>,
+}
+
+impl SimClock {
+    /// A clock that stands at `origin`.
+    pub fn at(origin: DateTime<Utc>) -> Arc<Self> {
+        Arc::new(Self { origin, now: watch::Sender::new(origin), waiting: Mutex::default() })
+    }
+
+    /// Moves the clock to `to` and wakes whoever waited for an instant up to it. A move backwards is ignored.
+    pub fn advance_to(&self, to: DateTime<Utc>) {
+        self.now.send_if_modified(|now| {
+            let moves = to > *now;
+            if moves {
+                *now = to;
+            }
+            moves
+        });
+    }
+
+    /// Moves the clock on by `span`.
+    pub fn advance(&self, span: TimeDelta) {
+        self.advance_to(self.now() + span);
+    }
+
+    /// The instants somebody waits for, soonest first: lets a story move just far enough.
+    pub fn waiting_for(&self) -> Vec<DateTime<Utc>> {
+        self.lock().keys().copied().collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<DateTime<Utc>, usize>> {
+        self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Keeps the list of waiters true when a wait is dropped before its time.
+struct Waiting<'a> {
+    clock: &'a SimClock,
+    at: DateTime<Utc>,
+}
+
+impl<'a> Waiting<'a> {
+    fn register(clock: &'a SimClock, at: DateTime<Utc>) -> Self {
+        *clock.lock().entry(at).or_default() += 1;
+        Self { clock, at }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.clock.lock();
+        if let Some(count) = waiting.get_mut(&self.at) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&self.at);
+            }
+        }
+    }
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> DateTime<Utc> {
+        *self.now.borrow()
+    }
+
+    fn monotonic(&self) -> Duration {
+        (self.now() - self.origin).to_std().unwrap_or(Duration::ZERO)
+    }
+
+    fn sleep_until(&self, at: DateTime<Utc>) -> Sleep<'_> {
+        Box::pin(async move {
+            let _waiting = Waiting::register(self, at);
+            let mut now = self.now.subscribe();
+            // The sender lives in self, so the channel cannot close while we wait.
+            let _ = now.wait_for(|now| *now >= at).await;
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    fn noon() -> DateTime<Utc> {
+        "2027-03-14T12:00:00Z".parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_simulated_wait_ends_when_the_clock_gets_there_and_not_before() {
+        let clock = SimClock::at(noon());
+        let mut wait = clock.sleep(Duration::from_secs(10));
+        assert!(wait.as_mut().now_or_never().is_none());
+        assert_eq!(clock.waiting_for(), [noon() + TimeDelta::seconds(10)]);
+        clock.advance(TimeDelta::seconds(9));
+        assert!(wait.as_mut().now_or_never().is_none());
+        clock.advance(TimeDelta::seconds(1));
+        wait.await;
+        assert!(clock.waiting_for().is_empty());
+        assert_eq!(clock.monotonic(), Duration::from_secs(10));
+    }
+
+    #[tokio::test]
+    async fn a_simulated_clock_never_moves_back() {
+        let clock = SimClock::at(noon());
+        clock.advance(TimeDelta::seconds(-5));
+        assert_eq!(clock.now(), noon());
+    }
+
+    #[test]
+    fn the_present_is_cut_to_microseconds() {
+        assert_eq!(SystemClock::start().now().timestamp_subsec_nanos() % 1_000, 0);
+    }
+}

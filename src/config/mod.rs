@@ -1,0 +1,383 @@
+//! Everything an operator can set, read once, checked whole.
+//!
+//! `config/default.toml` < `--config FILE` < environment < `NAME_FILE` < `$CREDENTIALS_DIRECTORY/NAME`. This folder is the
+//! only reader of the environment. Every mistake is found in one pass and names its key, its place and the fix.
+
+mod database;
+mod production;
+mod reader;
+mod sources;
+mod value;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+
+use crate::calendar::Phase;
+pub use database::DatabaseTarget;
+use reader::Reader;
+pub use sources::{DEFAULT_TOML, Environment};
+pub use value::Origin;
+
+/// A mistake in the configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problem {
+    /// The key, or the file when it cannot be read at all.
+    pub key: String,
+    /// Where the value was said.
+    pub origin: Origin,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub fix: String,
+}
+
+impl Problem {
+    fn new(key: &str, origin: Origin, message: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { key: key.to_owned(), origin, message: message.into(), fix: fix.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}): {}; fix: {}", self.key, self.origin, self.message, self.fix)
+    }
+}
+
+/// Every mistake that was found; the process ends with exit code 78.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration has {} mistake(s)", .0.len())]
+pub struct Problems(pub Vec<Problem>);
+
+/// One line of `config show`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setting {
+    /// `section.key`.
+    pub key: String,
+    /// The value as it may be shown; `None` where it is not set.
+    pub shown: Option<String>,
+    /// Where it was said.
+    pub origin: Origin,
+}
+
+/// How strict to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Runs with what it has.
+    Development,
+    /// Refuses what must not be exposed.
+    Production,
+}
+
+impl Stage {
+    /// The name in reports and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Production => "production",
+        }
+    }
+}
+
+/// Where quotes come from.
+#[derive(Debug, Clone)]
+pub enum ProviderConfig {
+    /// The simulated exchange.
+    Sim {
+        /// Same seed, same prices.
+        seed: u64,
+    },
+    /// Massive (Polygon).
+    Massive(MassiveConfig),
+}
+
+/// Access to Massive's REST API.
+#[derive(Debug, Clone)]
+pub struct MassiveConfig {
+    /// Root of the API.
+    pub base_url: Url,
+    /// Bearer token.
+    pub api_key: SecretString,
+    /// The plan's allowance.
+    pub requests_per_minute: u32,
+    /// The longest one call may take.
+    pub timeout: Duration,
+    /// How far behind the market the plan's data runs.
+    pub delay: Duration,
+}
+
+/// Ingestion.
+#[derive(Debug, Clone)]
+pub struct IngestConfig {
+    /// Source of quotes.
+    pub provider: ProviderConfig,
+    /// One cycle every so long.
+    pub cadence: Duration,
+    /// In these phases.
+    pub phases: Vec<Phase>,
+    /// Requests under way at once.
+    pub concurrency: usize,
+    /// Tries of one request in one cycle.
+    pub attempts: u32,
+    /// CSV of symbols; `None` for the built-in list.
+    pub universe_file: Option<PathBuf>,
+}
+
+/// The HTTP side.
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    /// Open connections.
+    pub max_connections: usize,
+    /// Bytes of a request body.
+    pub max_body_bytes: usize,
+    /// For the head, and again for the body.
+    pub read_timeout: Duration,
+}
+
+/// The typed, validated configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// API listener.
+    pub listen: SocketAddr,
+    /// Metrics listener.
+    pub metrics_listen: SocketAddr,
+    /// Development or production.
+    pub stage: Stage,
+    /// Host names that are answered; `*` for all.
+    pub allowed_hosts: Vec<String>,
+    /// Accepted cron secrets, newest first; none: the call is closed.
+    pub cron_secrets: Vec<SecretString>,
+    /// Where state is kept.
+    pub database: DatabaseTarget,
+    /// PostgreSQL connections, or SQLite readers.
+    pub database_connections: u32,
+    /// Longest statement or wait for a connection.
+    pub database_timeout: Duration,
+    /// Filter directive of the log.
+    pub log_level: String,
+    /// JSON instead of text.
+    pub log_json: bool,
+    /// Where errors are reported.
+    pub sentry_dsn: Option<SecretString>,
+    /// Release named in reports.
+    pub release: String,
+    /// HTTP limits.
+    pub http: HttpConfig,
+    /// Whether tokio-cron-scheduler wakes the planner too.
+    pub cron_waker: bool,
+    /// How long runs may go on after SIGTERM.
+    pub drain: Duration,
+    /// How long ledger and cycle rows are kept.
+    pub retention: Duration,
+    /// Ingestion.
+    pub ingest: IngestConfig,
+    /// Subscriptions one run handles.
+    pub renewals_limit: u32,
+    /// Subscriptions read at a time.
+    pub renewals_batch: u32,
+    /// How each key came to its value, in the order of reading.
+    pub settings: Vec<Setting>,
+}
+
+impl Config {
+    /// Reads and checks everything.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Self, Problems> {
+        let mut toml = sources::read_toml(DEFAULT_TOML, None).map_err(|problem| Problems(vec![problem]))?;
+        let mut early = Vec::new();
+        if let Some(path) = file {
+            match read_file(path) {
+                Ok(keys) => toml.extend(keys),
+                Err(problem) => early.push(problem),
+            }
+        }
+        let mut reader = Reader::new(toml, environment);
+        reader.problems = early;
+        let config = read(&mut reader, environment);
+        reader.refuse_unknown();
+        match config {
+            Some(config) if reader.problems.is_empty() => Ok(Self { settings: reader.settings, ..config }),
+            _ => Err(Problems(reader.problems)),
+        }
+    }
+
+    /// The universe, for messages: the file, or "built-in".
+    pub fn universe_name(&self) -> String {
+        self.ingest.universe_file.as_ref().map_or_else(|| "built-in".to_owned(), |path| path.display().to_string())
+    }
+}
+
+fn read_file(path: &Path) -> Result<BTreeMap<String, value::Sourced>, Problem> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let origin = Origin::File { path: name.clone(), line: 0 };
+        Problem::new("--config", origin, format!("the file cannot be read: {error}"), "name a readable TOML file")
+    })?;
+    sources::read_toml(&text, Some(&name))
+}
+
+/// Reads each key in the order of `default.toml`. `None` only where a value is missing whose absence is a problem already.
+fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
+    let listen = reader.parse("listen", "an address such as \"127.0.0.1:8000\"");
+    let metrics_listen = reader.parse("metrics_listen", "an address such as \"127.0.0.1:9000\"");
+    let stage = read_stage(reader);
+    let allowed_hosts = reader.list("allowed_hosts");
+    let cron_secrets = reader.secrets("cron_secret");
+    let secret_keys = reader.secrets("secret_key");
+    let database = database::read(reader, environment);
+    let database_connections = reader.integer("database.max_connections", 1..=100);
+    let database_timeout = seconds(reader, "database.timeout_seconds", 1..=60);
+    let log_level = reader.text("log.level");
+    if let Some(level) = &log_level
+        && let Err(error) = level.parse::<tracing_subscriber::filter::Targets>()
+    {
+        let message = format!("{level:?} is not a log filter: {error}");
+        reader.refuse("log.level", message, "write error, warn, info, debug or trace, or target=level pairs");
+    }
+    let log_json = reader.boolean("log.json");
+    let sentry_dsn = reader.secret("sentry.dsn");
+    refuse_bad_dsn(reader, sentry_dsn.as_ref());
+    let release = reader.text("sentry.release");
+    let http = HttpConfig {
+        max_connections: usize::from(reader.integer("http.max_connections", 1_u16..=60_000)),
+        max_body_bytes: reader.integer("http.max_body_bytes", 1_024_u32..=16_777_216) as usize,
+        read_timeout: seconds(reader, "http.read_timeout_seconds", 1..=120),
+    };
+    let cron_waker = reader.boolean("schedule.cron_waker");
+    let drain = seconds(reader, "schedule.drain_seconds", 0..=600);
+    let retention = Duration::from_hours(24 * u64::from(reader.integer("schedule.retention_days", 30_u16..=3_650)));
+    let ingest = read_ingest(reader);
+    let renewals_limit = reader.integer("renewals.limit", 1..=1_000_000);
+    let renewals_batch = reader.integer("renewals.batch", 1..=10_000);
+    let config = Config {
+        listen: listen?,
+        metrics_listen: metrics_listen?,
+        stage: stage?,
+        allowed_hosts,
+        cron_secrets,
+        database: database?,
+        database_connections,
+        database_timeout,
+        log_level: log_level?,
+        log_json,
+        sentry_dsn,
+        release: release.unwrap_or_else(|| concat!("bellwether@", env!("CARGO_PKG_VERSION")).to_owned()),
+        http,
+        cron_waker,
+        drain,
+        retention,
+        ingest: ingest?,
+        renewals_limit,
+        renewals_batch,
+        settings: Vec::new(),
+    };
+    if config.stage == Stage::Production {
+        production::refuse_exposure(reader, &config, &secret_keys);
+    }
+    Some(config)
+}
+
+fn read_stage(reader: &mut Reader<'_>) -> Option<Stage> {
+    match reader.text("environment")?.to_lowercase().as_str() {
+        "development" | "dev" | "test" | "staging" => Some(Stage::Development),
+        "production" | "prod" => Some(Stage::Production),
+        other => {
+            let message = format!("{other:?} is not an environment");
+            reader.refuse("environment", message, "write \"development\" or \"production\"");
+            None
+        }
+    }
+}
+
+fn seconds(reader: &mut Reader<'_>, key: &str, range: std::ops::RangeInclusive<u16>) -> Duration {
+    Duration::from_secs(u64::from(reader.integer(key, range)))
+}
+
+fn refuse_bad_dsn(reader: &mut Reader<'_>, dsn: Option<&SecretString>) {
+    use secrecy::ExposeSecret;
+    if let Some(dsn) = dsn
+        && !Url::parse(dsn.expose_secret()).is_ok_and(|url| is_dsn(&url))
+    {
+        // The parser's own words could repeat the key that is in the DSN.
+        reader.refuse("sentry.dsn", "this is not a Sentry DSN", "copy it from the project: https://KEY@HOST/PROJECT");
+    }
+}
+
+/// `https://KEY@HOST/PROJECT`.
+fn is_dsn(url: &Url) -> bool {
+    let project = url.path().rsplit('/').next().unwrap_or_default();
+    url.has_host() && !url.username().is_empty() && !project.is_empty()
+}
+
+fn read_ingest(reader: &mut Reader<'_>) -> Option<IngestConfig> {
+    let provider = reader.text("ingest.provider");
+    let cadence = seconds(reader, "ingest.cadence_seconds", 10..=3_600);
+    let phases = read_phases(reader);
+    let concurrency = usize::from(reader.integer("ingest.concurrency", 1_u16..=256));
+    let attempts = reader.integer("ingest.attempts", 1..=20);
+    let universe_file = reader.text("ingest.universe.file").map(PathBuf::from);
+    if let Some(path) = &universe_file
+        && !path.is_file()
+    {
+        let message = format!("there is no file {}", path.display());
+        reader.refuse("ingest.universe.file", message, "name a CSV file with a `symbol` column");
+    }
+    let seed = reader.integer("ingest.sim.seed", 0_i64..=i64::MAX).unsigned_abs();
+    let massive = read_massive(reader, provider.as_deref() == Some("massive"));
+    let provider = match provider?.as_str() {
+        "sim" => ProviderConfig::Sim { seed },
+        "massive" => ProviderConfig::Massive(massive?),
+        other => {
+            reader.refuse("ingest.provider", format!("there is no provider {other:?}"), "write \"sim\" or \"massive\"");
+            return None;
+        }
+    };
+    Some(IngestConfig { provider, cadence, phases, concurrency, attempts, universe_file })
+}
+
+fn read_phases(reader: &mut Reader<'_>) -> Vec<Phase> {
+    let fix = "choose from \"pre\", \"regular\", \"post\"";
+    let mut phases = Vec::new();
+    for name in reader.list("ingest.phases") {
+        match name.parse() {
+            Ok(phase @ (Phase::Pre | Phase::Regular | Phase::Post)) if !phases.contains(&phase) => phases.push(phase),
+            Ok(Phase::Pre | Phase::Regular | Phase::Post) => {}
+            _ => reader.refuse("ingest.phases", format!("{name:?} is not a phase to ingest in"), fix),
+        }
+    }
+    if phases.is_empty() {
+        reader.refuse("ingest.phases", "no phase is named, so nothing would ever be ingested", fix);
+    }
+    phases
+}
+
+fn read_massive(reader: &mut Reader<'_>, chosen: bool) -> Option<MassiveConfig> {
+    let base_url: Option<Url> = reader.parse("ingest.massive.base_url", "a URL such as \"https://api.massive.com\"");
+    let api_key = reader.secret("ingest.massive.api_key");
+    let requests_per_minute = reader.integer("ingest.massive.requests_per_minute", 1..=100_000);
+    let timeout = seconds(reader, "ingest.massive.timeout_seconds", 1..=600);
+    let delay = seconds(reader, "ingest.massive.delay_seconds", 0..=7_200);
+    if let Some(url) = &base_url
+        && !(url.has_host() && ["http", "https"].contains(&url.scheme()))
+    {
+        reader.refuse("ingest.massive.base_url", format!("{url} is not an http URL"), "write https://HOST");
+    }
+    if chosen && api_key.is_none() {
+        reader.refuse(
+            "ingest.massive.api_key",
+            "ingest.provider is \"massive\" and there is no key",
+            "set BELLWETHER_INGEST__MASSIVE__API_KEY or BELLWETHER_INGEST__MASSIVE__API_KEY_FILE",
+        );
+    }
+    Some(MassiveConfig { base_url: base_url?, api_key: api_key?, requests_per_minute, timeout, delay })
+}
+
+#[cfg(test)]
+mod tests;

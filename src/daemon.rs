@@ -1,0 +1,295 @@
+//! The composition root: the only place that names every concrete type. Start, drain, stop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::api::{self, App, Lifecycle, Limits};
+use crate::calendar::Calendar;
+use crate::clock::SharedClock;
+use crate::config::Config;
+use crate::ingest::providers::{self, FetchError};
+use crate::jobs::{self, MarketData, Renewals, Retention};
+use crate::market::{Universe, UniverseError};
+use crate::metrics;
+use crate::ops::systemd;
+use crate::scheduler::{Ledger, Planner, Status, spawn_cron_waker};
+use crate::store::{Access, Origin, Store, StoreError};
+
+/// The universe that is quoted when no file is named.
+const BUILT_IN_UNIVERSE: &str = include_str!("../config/universe.csv");
+
+/// Scrapes are few; the metrics listener needs no more.
+const METRICS_CONNECTIONS: usize = 16;
+
+/// How often readers' words about the data are looked over.
+const REFRESH: Duration = Duration::from_secs(1);
+
+/// The longest open answers may take at the end.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
+/// Why the daemon, or a command, cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A listener (exit code 69).
+    #[error("cannot listen on {address}: {cause}; choose another address for `{key}`")]
+    Listen {
+        /// The key that names it.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The reason.
+        cause: io::Error,
+    },
+    /// The list of symbols (exit code 78).
+    #[error("ingest.universe.file: {0}")]
+    Universe(#[from] UniverseError),
+    /// The list of symbols cannot be read (exit code 78).
+    #[error("ingest.universe.file: {path}: {cause}")]
+    UniverseFile {
+        /// The file.
+        path: String,
+        /// The reason.
+        cause: io::Error,
+    },
+    /// The provider.
+    #[error("ingest.provider: {0}")]
+    Provider(#[from] FetchError),
+}
+
+/// The parts that a cycle needs, for the daemon and for `ingest once`.
+pub struct Parts {
+    /// The database, migrated.
+    pub store: Store,
+    /// What time it is.
+    pub clock: SharedClock,
+    /// What phase it is.
+    pub calendar: Arc<Calendar>,
+    /// Ingestion.
+    pub market: Arc<MarketData>,
+    /// The ledger of this process.
+    pub ledger: Ledger,
+}
+
+impl Parts {
+    /// Opens and migrates the database, reads the universe, makes the provider.
+    ///
+    /// # Errors
+    /// The first of them that fails.
+    pub async fn assemble(config: &Config, clock: SharedClock) -> Result<Self, StartError> {
+        let calendar = Arc::new(Calendar::xnys());
+        let universe = read_universe(config)?;
+        let provider = providers::of_config(&config.ingest.provider, Arc::clone(&calendar), Arc::clone(&clock))?;
+        let store =
+            Store::open(&config.database, Access::Writer, config.database_connections, config.database_timeout).await?;
+        store.migrate().await?;
+        let cycles =
+            jobs::table(config).into_iter().filter(|spec| [jobs::INGEST, jobs::INGEST_CLOSE].contains(&spec.name));
+        let market = MarketData::new(
+            store.clone(),
+            Arc::clone(&clock),
+            Arc::clone(&calendar),
+            universe,
+            provider,
+            &config.ingest,
+            cycles.collect(),
+        );
+        let ledger = Ledger::new(store.clone(), Arc::clone(&clock), Arc::clone(&calendar));
+        Ok(Self { store, clock, calendar, market: Arc::new(market), ledger })
+    }
+}
+
+fn read_universe(config: &Config) -> Result<Universe, StartError> {
+    let Some(path) = &config.ingest.universe_file else {
+        return Ok(Universe::parse_csv(BUILT_IN_UNIVERSE, "config/universe.csv")?);
+    };
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|cause| StartError::UniverseFile { path: name.clone(), cause })?;
+    Ok(Universe::parse_csv(&text, &name)?)
+}
+
+/// A daemon that runs.
+pub struct Daemon {
+    /// Where the API listens.
+    pub api: SocketAddr,
+    /// Where the metrics are.
+    pub metrics: SocketAddr,
+    /// What the planner is doing.
+    pub scheduler: Arc<Status>,
+    /// The database.
+    pub store: Store,
+    clock: SharedClock,
+    lifecycle: Arc<Lifecycle>,
+    planning: CancellationToken,
+    serving: CancellationToken,
+    runs: TaskTracker,
+    tasks: TaskTracker,
+    drain: Duration,
+}
+
+impl Daemon {
+    /// Starts everything and returns once it can be asked: the last snapshot is shown, the planner looks at the schedule.
+    ///
+    /// # Errors
+    /// The first part that cannot start; nothing is left running.
+    pub async fn start(config: Config, clock: SharedClock) -> Result<Self, StartError> {
+        let recorder = metrics::install();
+        metrics::started(clock.now());
+        let parts = Parts::assemble(&config, clock).await?;
+        let api_listener = listen("listen", config.listen).await?;
+        let metrics_listener = listen("metrics_listen", config.metrics_listen).await?;
+        let renewals = Arc::new(Renewals {
+            store: parts.store.clone(),
+            clock: Arc::clone(&parts.clock),
+            limit: config.renewals_limit,
+            batch: config.renewals_batch,
+        });
+        let retention =
+            Retention { store: parts.store.clone(), clock: Arc::clone(&parts.clock), keep: config.retention };
+        let entries = jobs::entries(&config, &parts.market, &renewals, retention);
+        let mut planner = Planner::new(entries, parts.ledger.clone(), config.retention);
+        if !parts.market.restore().await? {
+            info!("there is no stored snapshot; a cycle is run at once");
+        }
+        planner.prepare().await?;
+
+        let daemon = Self {
+            api: local_address(&api_listener, config.listen),
+            metrics: local_address(&metrics_listener, config.metrics_listen),
+            scheduler: planner.status(),
+            store: parts.store.clone(),
+            clock: Arc::clone(&parts.clock),
+            lifecycle: Arc::default(),
+            planning: CancellationToken::new(),
+            serving: CancellationToken::new(),
+            runs: planner.runs(),
+            tasks: TaskTracker::new(),
+            drain: config.drain,
+        };
+        daemon.spawn_listeners(&config, &parts, renewals, recorder, (api_listener, metrics_listener));
+        daemon.spawn_planner(planner, &parts, config.cron_waker).await?;
+        daemon.lifecycle.set_ready();
+        daemon.announce(&config, &parts);
+        Ok(daemon)
+    }
+
+    fn spawn_listeners(
+        &self,
+        config: &Config,
+        parts: &Parts,
+        renewals: Arc<Renewals>,
+        recorder: metrics_exporter_prometheus::PrometheusHandle,
+        (api_listener, metrics_listener): (TcpListener, TcpListener),
+    ) {
+        let renewals_spec = jobs::table(config).into_iter().find(|spec| spec.name == jobs::RENEWALS);
+        let app = Arc::new(App {
+            clock: Arc::clone(&parts.clock),
+            calendar: Arc::clone(&parts.calendar),
+            board: parts.market.board(),
+            market: Arc::clone(&parts.market),
+            store: parts.store.clone(),
+            scheduler: Arc::clone(&self.scheduler),
+            ledger: parts.ledger.clone(),
+            renewals,
+            renewals_spec: renewals_spec.unwrap_or_else(|| unreachable!("the table has a line for renewals")),
+            lifecycle: Arc::clone(&self.lifecycle),
+            cron_secrets: config.cron_secrets.clone(),
+            allowed_hosts: config.allowed_hosts.clone(),
+            http: config.http.clone(),
+        });
+        let limits = Limits { connections: config.http.max_connections, read_timeout: config.http.read_timeout };
+        let for_metrics = Limits { connections: METRICS_CONNECTIONS, ..limits };
+        for (listener, endpoint, limits) in
+            [(api_listener, api::api(app), limits), (metrics_listener, api::metrics_page(recorder), for_metrics)]
+        {
+            let (clock, stop) = (Arc::clone(&parts.clock), self.serving.clone());
+            self.tasks.spawn(api::serve(listener, endpoint, limits, clock, stop));
+        }
+    }
+
+    async fn spawn_planner(&self, planner: Planner, parts: &Parts, cron_waker: bool) -> Result<(), StoreError> {
+        let nudge = planner.nudge();
+        if parts.market.wants_cycle() {
+            planner.run_now(jobs::INGEST, Origin::ColdStart).await?;
+        }
+        self.tasks.spawn(planner.run(self.planning.clone()));
+        if cron_waker && let Err(fault) = spawn_cron_waker(nudge, self.planning.clone()).await {
+            warn!(error = %fault, "tokio-cron-scheduler did not start; the planner wakes by its own clock");
+        }
+        let (market, clock, stop) = (Arc::clone(&parts.market), Arc::clone(&parts.clock), self.serving.clone());
+        self.tasks.spawn(async move {
+            while !stop.is_cancelled() {
+                market.refresh(false);
+                tokio::select! {
+                    () = clock.sleep(REFRESH) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+        });
+        let (status, store, clock) = (Arc::clone(&self.scheduler), parts.store.clone(), Arc::clone(&parts.clock));
+        self.tasks.spawn(systemd::keep_alive(status, store, clock, self.planning.clone()));
+        Ok(())
+    }
+
+    fn announce(&self, config: &Config, parts: &Parts) {
+        let provider = parts.market.provider();
+        if provider.simulated {
+            warn!("ALL PRICES ARE SIMULATED: ingest.provider is \"sim\"; nothing that is served is real market data");
+        }
+        let moment = parts.calendar.at(parts.clock.now());
+        info!(
+            api = %format!("http://{}", self.api),
+            metrics = %format!("http://{}/metrics", self.metrics),
+            database = %config.database,
+            provider = provider.name,
+            symbols = parts.market.universe_size(),
+            universe = config.universe_name(),
+            phase = %moment.phase,
+            next_transition = %moment.next_transition,
+            calendar_version = parts.calendar.version(),
+            "bellwether {} listens", env!("CARGO_PKG_VERSION"),
+        );
+        systemd::ready(&format!("market {}; API on {}", moment.phase, self.api));
+    }
+
+    /// Ends in order: not ready, no new runs, runs under way finish, open answers finish, the database closes. Each wait has
+    /// a deadline; a run that is cut off is found by the next start and done again.
+    pub async fn stop(self) {
+        systemd::stopping();
+        self.lifecycle.set_draining();
+        self.planning.cancel();
+        self.runs.close();
+        let under_way = self.scheduler.running();
+        info!(runs = under_way, "stopping");
+        if tokio::time::timeout(self.drain, self.runs.wait()).await.is_err() {
+            let cut_off = self.scheduler.running();
+            warn!(runs = cut_off, "runs are cut off; the next start takes them up again");
+        }
+        self.serving.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(LAST_ANSWERS, self.tasks.wait()).await.is_err() {
+            warn!("open connections are cut off");
+        }
+        if tokio::time::timeout(LAST_ANSWERS, self.store.close()).await.is_err() {
+            warn!("the database was not closed in time; nothing that was acknowledged is lost");
+        }
+        info!(uptime_s = self.clock.monotonic().as_secs(), "stopped");
+    }
+}
+
+async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|cause| StartError::Listen { key, address, cause })
+}
+
+fn local_address(listener: &TcpListener, configured: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(configured)
+}

@@ -1,0 +1,121 @@
+//! PURE: which of a provider's words become quotes.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::providers::RawQuote;
+use crate::market::{Price, Quote, QuoteFlags, Snapshot, Universe};
+
+/// A quote from further in the future than this has a wrong clock, not news.
+const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
+
+/// A price this far from the previous close is flagged, never dropped.
+const SUSPICIOUS_MOVE_PERCENT: f64 = 25.0;
+
+/// What a cycle brought, laid over what was known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gated {
+    /// By index of the universe: the new quote, or the last known one marked as not refreshed.
+    pub quotes: Vec<Option<Quote>>,
+    /// Indices that have a valid quote of the session from this cycle.
+    pub fresh: Vec<usize>,
+    /// Symbols the provider said nothing of.
+    pub missing: u32,
+    /// Symbols whose quote was unset or invalid.
+    pub invalid: u32,
+    /// Symbols whose quote is older than the session.
+    pub outdated: u32,
+    /// The newest time of a fresh quote.
+    pub newest: Option<DateTime<Utc>>,
+}
+
+/// Lets a cycle's words through. `session_start` is where the session begins that quotes must belong to.
+pub fn gate(
+    universe: &Universe,
+    raw: &[Option<RawQuote>],
+    previous: Option<&Snapshot>,
+    session_start: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Gated {
+    let mut gated = Gated {
+        quotes: Vec::with_capacity(raw.len()),
+        fresh: Vec::new(),
+        missing: 0,
+        invalid: 0,
+        outdated: 0,
+        newest: None,
+    };
+    for (index, listing) in universe.listings().iter().enumerate() {
+        let known = previous.and_then(|snapshot| known_quote(snapshot, universe, index, &listing.symbol));
+        let quote = match raw.get(index).and_then(Option::as_ref) {
+            None => {
+                gated.missing += 1;
+                None
+            }
+            Some(words) => admit(words, now).or_else(|| {
+                gated.invalid += 1;
+                None
+            }),
+        };
+        let quote = match quote {
+            Some(quote) if quote.at >= session_start => {
+                gated.fresh.push(index);
+                gated.newest = gated.newest.max(Some(quote.at));
+                Some(quote)
+            }
+            Some(outdated) => {
+                gated.outdated += 1;
+                Some(newest_of(known, outdated))
+            }
+            None => known.map(not_refreshed),
+        };
+        gated.quotes.push(quote);
+    }
+    gated
+}
+
+/// The same universe has the same indices; another one is searched.
+fn known_quote(snapshot: &Snapshot, universe: &Universe, index: usize, symbol: &str) -> Option<Quote> {
+    let same = std::ptr::eq(Arc::as_ptr(&snapshot.universe), universe);
+    let position = if same { Some(index) } else { snapshot.universe.position(symbol) };
+    snapshot.quotes.get(position?).copied().flatten()
+}
+
+fn newest_of(known: Option<Quote>, outdated: Quote) -> Quote {
+    match known {
+        Some(known) if known.at >= outdated.at => not_refreshed(known),
+        _ => not_refreshed(outdated),
+    }
+}
+
+fn not_refreshed(mut quote: Quote) -> Quote {
+    quote.flags.insert(QuoteFlags::NOT_REFRESHED);
+    quote
+}
+
+/// A price above zero and a time of its own make a quote; everything else may be unknown.
+fn admit(words: &RawQuote, now: DateTime<Utc>) -> Option<Quote> {
+    let price = words.price.and_then(Price::from_decimal)?;
+    let at = words.at.filter(|at| *at <= now + CLOCK_TOLERANCE)?;
+    let known = |value: Option<f64>| value.and_then(Price::from_decimal);
+    let mut quote = Quote {
+        at,
+        price,
+        previous_close: known(words.previous_close),
+        open: known(words.open),
+        high: known(words.high),
+        low: known(words.low),
+        bid: known(words.bid),
+        ask: known(words.ask),
+        volume: words.volume.filter(|volume| *volume >= 0.0 && *volume < 9e15).map(|volume| volume.round() as i64),
+        flags: QuoteFlags::default(),
+    };
+    if words.halted {
+        quote.flags.insert(QuoteFlags::HALTED);
+    }
+    if quote.change_percent().is_some_and(|percent| percent.abs() > SUSPICIOUS_MOVE_PERCENT) {
+        quote.flags.insert(QuoteFlags::MOVED_OVER_25_PERCENT);
+    }
+    Some(quote)
+}

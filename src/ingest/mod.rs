@@ -1,0 +1,14 @@
+//! One cycle of ingestion, stage by stage: fetch within the budget, gate, and the board that readers look at.
+//!
+//! Nothing here invents a value: what a source did not say stays unknown, and a symbol that failed keeps its last quote
+//! with its age.
+
+mod board;
+mod budget;
+mod fetch;
+pub mod gate;
+pub mod providers;
+
+pub use board::{Board, Published};
+pub use budget::{Budget, Permit, Quota};
+pub use fetch::{FetchPlan, Fetched, fetch};

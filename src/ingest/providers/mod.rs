@@ -1,0 +1,114 @@
+//! Where quotes come from: one file per source, each described by data.
+
+mod massive;
+mod sim;
+
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::budget::{Permit, Quota};
+use crate::calendar::Calendar;
+use crate::clock::SharedClock;
+use crate::config::ProviderConfig;
+use crate::market::Universe;
+pub use massive::Massive;
+pub use sim::SimulatedExchange;
+
+/// What a provider is, as data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Description {
+    /// In logs and metrics.
+    pub name: &'static str,
+    /// In answers, as `meta.source`.
+    pub source: &'static str,
+    /// Its prices are made up.
+    pub simulated: bool,
+    /// What it allows.
+    pub quota: Quota,
+    /// The most symbols of one call; the whole market where it answers for all at once.
+    pub max_batch: usize,
+    /// How far behind the market its data runs by contract.
+    pub delay: Duration,
+}
+
+/// What a provider says of one symbol, before anybody believes it. `None` is what it leaves unset.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct RawQuote {
+    /// The quote's own time.
+    pub at: Option<DateTime<Utc>>,
+    /// Last price, in currency.
+    pub price: Option<f64>,
+    /// Close of the session before.
+    pub previous_close: Option<f64>,
+    /// First price of the session.
+    pub open: Option<f64>,
+    /// Highest price of the session.
+    pub high: Option<f64>,
+    /// Lowest price of the session.
+    pub low: Option<f64>,
+    /// Best bid.
+    pub bid: Option<f64>,
+    /// Best offer.
+    pub ask: Option<f64>,
+    /// Shares traded in the session.
+    pub volume: Option<f64>,
+    /// Trading in it is halted.
+    pub halted: bool,
+}
+
+/// An answered call.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Answer {
+    /// Index in the universe, and what was said of it; symbols that were not asked for are left out.
+    pub quotes: Vec<(usize, RawQuote)>,
+    /// The provider says that its data is delayed.
+    pub delayed: bool,
+}
+
+/// A call that was not answered; the kind is the decision. Messages hold no key and no body.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// Trying again may help, not before `after`.
+    #[error("{message}")]
+    Retry {
+        /// What the provider asked for.
+        after: Option<Duration>,
+        /// What happened.
+        message: String,
+    },
+    /// Trying again will not help until somebody changes something.
+    #[error("{0}")]
+    Fail(String),
+}
+
+/// The future of one call.
+pub type Call<'a> = Pin<Box<dyn Future<Output = Result<Answer, FetchError>> + Send + 'a>>;
+
+/// A source of quotes. One call, one permit.
+pub trait Provider: Send + Sync {
+    /// What it is.
+    fn description(&self) -> Description;
+
+    /// Asks for the listings `batch` of `universe`. The call has a deadline of its own.
+    fn fetch<'a>(&'a self, universe: &'a Universe, batch: Range<usize>, permit: Permit) -> Call<'a>;
+}
+
+/// The provider that the configuration names.
+///
+/// # Errors
+/// When an HTTP client cannot be made, which is a fault of the host.
+pub fn of_config(
+    config: &ProviderConfig,
+    calendar: Arc<Calendar>,
+    clock: SharedClock,
+) -> Result<Arc<dyn Provider>, FetchError> {
+    Ok(match config {
+        ProviderConfig::Sim { seed } => Arc::new(SimulatedExchange::new(*seed, calendar, clock)),
+        ProviderConfig::Massive(config) => Arc::new(Massive::new(config)?),
+    })
+}

@@ -1,0 +1,376 @@
+//! The market as the daemon knows it: one straight path from a provider to the board, and the reason when it is not fresh.
+//!
+//! A cycle goes fetch -> gate -> store -> statistics -> bodies -> swap. It replaces the board whole or not at all.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::calendar::{Calendar, Phase};
+use crate::clock::SharedClock;
+use crate::config::IngestConfig;
+use crate::ingest::gate::{Gated, gate};
+use crate::ingest::providers::{Description, Provider};
+use crate::ingest::{Board, Budget, FetchPlan, Fetched, Published, fetch};
+use crate::market::{Bodies, Cycle, Meta, Snapshot, Statistics, Universe};
+use crate::metrics;
+use crate::ops::explain::{self, Attempt, Facts, Verdict, explain, is_complete};
+use crate::schedule::{JobSpec, fires};
+use crate::scheduler::JobError;
+use crate::store::{CycleRecord, Store, StoreError};
+
+/// What a source that says `DELAYED` lags behind, when its contract names less.
+const DELAYED_BY: TimeDelta = TimeDelta::minutes(15);
+
+/// Ingestion and what came of it.
+pub struct MarketData {
+    store: Store,
+    clock: SharedClock,
+    calendar: Arc<Calendar>,
+    universe: Arc<Universe>,
+    provider: Arc<dyn Provider>,
+    budget: Budget,
+    config: IngestConfig,
+    /// The jobs that run cycles: they say when readers may expect news.
+    cycles: Vec<JobSpec>,
+    board: Arc<Board>,
+    last_attempt: Mutex<Option<Attempt>>,
+    delayed: Mutex<bool>,
+}
+
+/// How a cycle went: its report in the ledger.
+#[derive(Debug, Clone, Serialize)]
+pub struct CycleSummary {
+    /// Where the quotes came from.
+    pub source: &'static str,
+    /// Symbols asked for.
+    pub expected: u32,
+    /// Symbols with a valid quote of the session.
+    pub fresh: u32,
+    /// Symbols that were not answered for.
+    pub missing: u32,
+    /// Symbols whose answer was no quote.
+    pub invalid: u32,
+    /// Symbols whose quote is older than the session.
+    pub outdated: u32,
+    /// fresh / expected.
+    pub completeness: f64,
+    /// Calls made.
+    pub requests: u32,
+    /// From start to published.
+    pub duration_ms: i64,
+    /// Why it is not complete.
+    pub cause: Option<String>,
+}
+
+impl std::fmt::Debug for MarketData {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MarketData").field("provider", &self.provider.description().name).finish_non_exhaustive()
+    }
+}
+
+impl MarketData {
+    /// A market of which nothing is known yet. `jobs` are those of the table that run cycles.
+    pub fn new(
+        store: Store,
+        clock: SharedClock,
+        calendar: Arc<Calendar>,
+        universe: Universe,
+        provider: Arc<dyn Provider>,
+        config: &IngestConfig,
+        jobs: Vec<JobSpec>,
+    ) -> Self {
+        let budget = Budget::new(provider.description().quota, SharedClock::clone(&clock));
+        Self {
+            store,
+            clock,
+            calendar,
+            universe: Arc::new(universe),
+            provider,
+            budget,
+            config: config.clone(),
+            cycles: jobs,
+            board: Arc::default(),
+            last_attempt: Mutex::default(),
+            delayed: Mutex::default(),
+        }
+    }
+
+    /// What readers see.
+    pub fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.board)
+    }
+
+    /// The provider, as data.
+    pub fn provider(&self) -> Description {
+        self.provider.description()
+    }
+
+    /// How many symbols there are to quote.
+    pub fn universe_size(&self) -> usize {
+        self.universe.len()
+    }
+
+    /// Shows what was last stored, with its age. `false`: there is nothing, or nothing of this source.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn restore(&self) -> Result<bool, StoreError> {
+        let Some(record) = self.store.last_cycle().await? else { return Ok(false) };
+        if record.cycle.source != self.provider.description().source {
+            // Simulated prices must not be shown beside real ones, nor one provider's as another's.
+            let (stored, chosen) = (record.cycle.source, self.provider.description().source);
+            warn!(stored, chosen, "the stored quotes are of another source and are not shown");
+            return Ok(false);
+        }
+        let mut quotes = vec![None; self.universe.len()];
+        for (symbol, quote) in self.store.quotes().await? {
+            if let Some(index) = self.universe.position(&symbol) {
+                quotes[index] = Some(quote);
+            }
+        }
+        *lock(&self.delayed) = record.delayed;
+        let shown = quotes.iter().flatten().count();
+        let snapshot = Snapshot { universe: Arc::clone(&self.universe), quotes, cycle: record.cycle };
+        let as_of = snapshot.cycle.as_of;
+        self.show(Arc::new(snapshot));
+        info!(%as_of, symbols = shown, "the last stored quotes are served");
+        Ok(true)
+    }
+
+    /// Whether a cycle is wanted now, outside the schedule: there is nothing to show, or the market has traded since and is
+    /// closed, so that no slot would mend it soon.
+    pub fn wants_cycle(&self) -> bool {
+        let now = self.clock.now();
+        match self.board.current() {
+            None => true,
+            Some(_) => self.verdict(now).stale && self.calendar.at(now).phase != Phase::Regular,
+        }
+    }
+
+    /// Runs one cycle for `slot`.
+    ///
+    /// # Errors
+    /// When nothing at all could be had or stored; then readers keep what they have and are told why.
+    pub async fn cycle(
+        &self,
+        id: Uuid,
+        slot: DateTime<Utc>,
+        deadline: DateTime<Utc>,
+    ) -> Result<CycleSummary, JobError> {
+        let started = self.clock.now();
+        let result = self.try_cycle(id, slot, deadline, started).await;
+        let outcome = match &result {
+            Ok(summary) if is_complete(summary.expected, summary.fresh) => "complete",
+            Ok(_) => "incomplete",
+            Err(_) => "failed",
+        };
+        metrics::cycle_ended(outcome, self.clock.now() - started);
+        if let Err(fault) = &result {
+            *lock(&self.last_attempt) = Some(Attempt { slot, fault: Some(fault.to_string()), published: false });
+            self.refresh(true);
+        }
+        result
+    }
+
+    async fn try_cycle(
+        &self,
+        id: Uuid,
+        slot: DateTime<Utc>,
+        deadline: DateTime<Utc>,
+        started: DateTime<Utc>,
+    ) -> Result<CycleSummary, JobError> {
+        let fair_share = started + TimeDelta::from_std(self.config.cadence * 9 / 10).unwrap_or(TimeDelta::MAX);
+        let plan = FetchPlan {
+            concurrency: self.config.concurrency,
+            attempts: self.config.attempts,
+            deadline: deadline.min(fair_share),
+        };
+        let fetched = fetch(&*self.provider, &self.budget, &self.clock, &self.universe, plan).await;
+        let now = self.clock.now();
+        let previous = self.board.current();
+        let previous = previous.as_ref().map(|published| &*published.snapshot);
+        let gated = gate(&self.universe, &fetched.quotes, previous, self.session_start(now), now);
+        let cause = cause_of(&fetched, &gated, self.universe.len());
+        if gated.fresh.is_empty() {
+            let message = cause.unwrap_or_else(|| "the universe is empty".to_owned());
+            return Err(JobError::Retry { after: None, message });
+        }
+        let cycle = self.describe(id, slot, now, &gated);
+        let record = CycleRecord { cycle: cycle.clone(), delayed: fetched.delayed, cause: cause.clone() };
+        self.keep(&record, &gated).await?;
+        *lock(&self.delayed) = fetched.delayed;
+        *lock(&self.last_attempt) = Some(Attempt { slot, fault: cause.clone(), published: true });
+        let summary = CycleSummary {
+            source: self.provider.description().source,
+            expected: cycle.expected,
+            fresh: cycle.fresh,
+            missing: gated.missing,
+            invalid: gated.invalid,
+            outdated: gated.outdated,
+            completeness: cycle.completeness(),
+            requests: fetched.requests,
+            duration_ms: (self.clock.now() - started).num_milliseconds(),
+            cause,
+        };
+        let snapshot = Snapshot { universe: Arc::clone(&self.universe), quotes: gated.quotes, cycle };
+        self.show(Arc::new(snapshot));
+        Ok(summary)
+    }
+
+    fn describe(&self, id: Uuid, slot: DateTime<Utc>, now: DateTime<Utc>, gated: &Gated) -> Cycle {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let provider = self.provider.description();
+        let (expected, fresh) = (count(self.universe.len()), count(gated.fresh.len()));
+        Cycle {
+            id,
+            slot,
+            source: provider.source.to_owned(),
+            simulated: provider.simulated,
+            as_of: gated.newest.unwrap_or(now).min(now),
+            finished_at: now,
+            expected,
+            fresh,
+            failed: expected - fresh,
+        }
+    }
+
+    async fn keep(&self, record: &CycleRecord, gated: &Gated) -> Result<(), JobError> {
+        let listings = self.universe.listings();
+        let fresh = gated.fresh.iter().filter_map(|index| {
+            let quote = gated.quotes[*index].as_ref()?;
+            Some((listings[*index].symbol.as_str(), quote))
+        });
+        let fresh: Vec<_> = fresh.collect();
+        self.store.save_cycle(record, &fresh).await.map_err(super::retention::retry)
+    }
+
+    /// Where the session begins that a quote must belong to at `now`: the one under way, or the last one.
+    fn session_start(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        let moment = self.calendar.at(now);
+        let date = match moment.phase {
+            Phase::Regular => moment.session,
+            _ => self.calendar.at(self.calendar.previous_close(now) - TimeDelta::seconds(1)).session,
+        };
+        date.and_then(|date| self.calendar.session(date)).map_or(now, |session| session.pre_open)
+    }
+
+    /// Shows a new snapshot.
+    fn show(&self, snapshot: Arc<Snapshot>) {
+        let cycle = &snapshot.cycle;
+        metrics::cycle_published(cycle.expected, cycle.fresh, cycle.completeness());
+        let statistics = Arc::new(Statistics::compute(&snapshot));
+        self.render(snapshot, statistics);
+    }
+
+    /// Looks whether what readers are told is still true (the phase, the staleness and its cause change without a cycle)
+    /// and says it anew if not, or if `force`.
+    pub fn refresh(&self, force: bool) {
+        let now = self.clock.now();
+        let moment = self.calendar.at(now);
+        metrics::calendar_phase(moment.phase, moment.next_transition);
+        let Some(published) = self.board.current() else { return };
+        let verdict = self.verdict(now);
+        metrics::data_age(self.age(published.snapshot.cycle.as_of, now).num_seconds(), verdict.stale);
+        let meta = &published.meta;
+        let same = meta.phase == moment.phase
+            && meta.next_transition == moment.next_transition
+            && meta.stale == verdict.stale
+            && meta.cause == verdict.cause;
+        if force || !same && !only_age_differs(meta, &verdict, moment.phase) {
+            self.render(Arc::clone(&published.snapshot), Arc::clone(&published.statistics));
+        }
+    }
+
+    fn render(&self, snapshot: Arc<Snapshot>, statistics: Arc<Statistics>) {
+        let now = self.clock.now();
+        let moment = self.calendar.at(now);
+        let verdict = self.verdict_of(&snapshot.cycle, now);
+        let cycle = &snapshot.cycle;
+        let meta = Meta {
+            cycle_id: cycle.id,
+            source: cycle.source.clone(),
+            simulated: cycle.simulated,
+            as_of: cycle.as_of,
+            age_seconds_market: self.age(cycle.as_of, now).num_seconds(),
+            stale: verdict.stale,
+            completeness: cycle.completeness(),
+            phase: moment.phase,
+            next_transition: moment.next_transition,
+            cause: verdict.cause,
+            rendered_at: now,
+        };
+        let bodies = Bodies::render(&snapshot, &statistics, &meta);
+        let next_cycle = fires(&self.cycles, &self.calendar, now, DateTime::<Utc>::MAX_UTC).next();
+        let next_cycle = next_cycle.map_or(moment.next_open, |fire| fire.slot);
+        self.board.publish(Published { snapshot, statistics, meta, bodies, next_cycle });
+    }
+
+    /// Why the data is as it is at `now`: the one answer for readers, health and the operator.
+    pub fn verdict(&self, now: DateTime<Utc>) -> Verdict {
+        match self.board.current() {
+            Some(published) => self.verdict_of(&published.snapshot.cycle, now),
+            None => self.explain(None, now),
+        }
+    }
+
+    fn verdict_of(&self, cycle: &Cycle, now: DateTime<Utc>) -> Verdict {
+        let published = explain::Published {
+            as_of: cycle.as_of,
+            age_in_market_time: self.age(cycle.as_of, now),
+            tolerated: self.tolerated(),
+            expected: cycle.expected,
+            fresh: cycle.fresh,
+        };
+        self.explain(Some(published), now)
+    }
+
+    fn explain(&self, published: Option<explain::Published>, now: DateTime<Utc>) -> Verdict {
+        let moment = self.calendar.at(now);
+        let last_attempt = lock(&self.last_attempt).clone();
+        explain(&Facts {
+            phase: moment.phase,
+            next_transition: moment.next_transition,
+            published,
+            last_attempt: last_attempt.as_ref(),
+        })
+    }
+
+    fn age(&self, as_of: DateTime<Utc>, now: DateTime<Utc>) -> TimeDelta {
+        self.calendar.open_time_between(as_of, now)
+    }
+
+    /// Two cycles, and what the source lags behind by contract or by its own word.
+    fn tolerated(&self) -> TimeDelta {
+        let contract = TimeDelta::from_std(self.provider.description().delay).unwrap_or_default();
+        let lag = if *lock(&self.delayed) { contract.max(DELAYED_BY) } else { contract };
+        TimeDelta::from_std(self.config.cadence * 2).unwrap_or(TimeDelta::MAX) + lag
+    }
+}
+
+/// While data is stale its cause names a growing age; that alone is no reason to render again.
+fn only_age_differs(meta: &Meta, verdict: &Verdict, phase: Phase) -> bool {
+    meta.stale && verdict.stale && meta.phase == phase
+}
+
+/// Why not every symbol is fresh; `None` when each is.
+fn cause_of(fetched: &Fetched, gated: &Gated, expected: usize) -> Option<String> {
+    if gated.fresh.len() == expected && expected > 0 {
+        return None;
+    }
+    let counts = [
+        (gated.missing, "not in the answer"),
+        (gated.invalid, "without a usable price and time"),
+        (gated.outdated, "older than the session"),
+    ];
+    let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    let parts: Vec<String> = fetched.faults.first().cloned().into_iter().chain(counts).collect();
+    Some(parts.join(", "))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,83 @@
+//! THE table of jobs. What runs when is read here, on one screen.
+
+mod ingest;
+mod market_data;
+pub mod renewals;
+mod retention;
+
+use std::sync::Arc;
+
+use chrono::{NaiveTime, TimeDelta};
+use chrono_tz::America::New_York;
+
+use crate::config::Config;
+use crate::schedule::{JobSpec, Misfire, Trigger};
+use crate::scheduler::Entry;
+pub use ingest::Ingest;
+pub use market_data::{CycleSummary, MarketData};
+pub use renewals::Renewals;
+pub use retention::Retention;
+
+/// Name, purpose, trigger, misfire, grace, deadline, attempts. A slot is skipped while the run before it goes on.
+pub fn table(config: &Config) -> Vec<JobSpec> {
+    let cadence = TimeDelta::from_std(config.ingest.cadence).unwrap_or(TimeDelta::minutes(3));
+    let while_open = Trigger::EveryWhile { every: cadence, phases: config.ingest.phases.clone() };
+    let three = NaiveTime::from_hms_opt(3, 0, 0).unwrap_or_default();
+    let (seconds, minutes, days) = (TimeDelta::seconds, TimeDelta::minutes, TimeDelta::days);
+    let spec = |name, purpose, trigger, misfire, grace, deadline, attempts| JobSpec {
+        name,
+        purpose,
+        trigger,
+        misfire,
+        grace,
+        deadline,
+        attempts,
+    };
+    #[rustfmt::skip]
+    let table = vec![
+        spec(RENEWALS, "decides about subscriptions whose period ended",
+            Trigger::Daily { at: three, zone: New_York }, Misfire::RunOnce, seconds(60), days(1), 20),
+        spec(INGEST, "quotes the whole universe and publishes it",
+            while_open, Misfire::WhilePhaseOpen, seconds(10), cadence * 9 / 10, 1),
+        spec(INGEST_CLOSE, "takes the closing prices",
+            Trigger::AfterClose(minutes(5)), Misfire::RunOnce, seconds(60), days(5), 20),
+        spec(HISTORY, "forgets ledger and cycle rows past their retention",
+            Trigger::AfterClose(minutes(30)), Misfire::RunOnce, seconds(60), days(5), 3),
+    ];
+    table
+}
+
+/// The 03:00 job.
+pub const RENEWALS: &str = "renewals";
+/// The cycle while the market is open.
+pub const INGEST: &str = "ingest";
+/// The cycle after the close.
+pub const INGEST_CLOSE: &str = "ingest-close";
+/// Retention.
+pub const HISTORY: &str = "history";
+
+/// The line of one job.
+pub fn spec_of(config: &Config, name: &str) -> Option<JobSpec> {
+    table(config).into_iter().find(|spec| spec.name == name)
+}
+
+/// Joins each line of the table with its work.
+pub fn entries(
+    config: &Config,
+    market: &Arc<MarketData>,
+    renewals: &Arc<Renewals>,
+    retention: Retention,
+) -> Vec<Entry> {
+    let retention = Arc::new(retention);
+    let ingest = Arc::new(Ingest::new(Arc::clone(market)));
+    let with_work = |spec: JobSpec| -> Option<Entry> {
+        let job: Arc<dyn crate::scheduler::Job> = match spec.name {
+            RENEWALS => Arc::clone(renewals) as _,
+            INGEST | INGEST_CLOSE => Arc::clone(&ingest) as _,
+            HISTORY => Arc::clone(&retention) as _,
+            _ => return None,
+        };
+        Some(Entry { spec, job })
+    };
+    table(config).into_iter().filter_map(with_work).collect()
+}

@@ -1,0 +1,195 @@
+//! The `renewals` job: every subscription that is due is decided about, each in a transaction of its own.
+//!
+//! The nightly run, `POST /api/billing/process-renewals` and a dry run are this one function; a dry run stops before the
+//! transaction. One subscription that fails does not stop the others.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::json;
+use tracing::{error, warn};
+use uuid::Uuid;
+
+use super::retention::retry;
+use crate::billing::{BillingCycle, Decision, decide};
+use crate::clock::SharedClock;
+use crate::metrics;
+use crate::scheduler::{Job, JobError, Report, RunContext, RunFuture};
+use crate::store::{RenewalRow, Store, StoreError, SubscriptionRow};
+
+/// The most results that are listed one by one; all are counted.
+const MOST_RESULTS: usize = 1_000;
+
+/// Decides about due subscriptions.
+#[derive(Debug)]
+pub struct Renewals {
+    /// Where they are.
+    pub store: Store,
+    /// What time it is.
+    pub clock: SharedClock,
+    /// The most that one run handles.
+    pub limit: u32,
+    /// How many are read at a time.
+    pub batch: u32,
+}
+
+/// What one call is to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Request {
+    /// The run it belongs to.
+    pub run_id: Uuid,
+    /// Handle so many at most.
+    pub limit: u32,
+    /// Decide, and change nothing.
+    pub dry_run: bool,
+}
+
+/// Counts of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Subscriptions looked at.
+    pub processed: u32,
+    /// Periods paid with a referral credit; none until there are credits.
+    pub credits_applied: u32,
+    /// Marked past due.
+    pub past_due: u32,
+    /// Ended.
+    pub expired: u32,
+    /// Left as they are.
+    pub skipped: u32,
+    /// Not decided because of an error; due again in the next run.
+    pub failed: u32,
+    /// Due and not looked at, because of the limit.
+    pub remaining: i64,
+}
+
+/// What was decided about one subscription.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// The account.
+    pub user_id: String,
+    /// Its plan.
+    pub plan: String,
+    /// How often it is paid.
+    pub billing_cycle: BillingCycle,
+    /// `marked_past_due`, `expired`, `skipped` or `failed`.
+    pub action: &'static str,
+    /// Why it was skipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+}
+
+/// What a run did, or would do.
+#[derive(Debug, Clone, Default)]
+pub struct Renewed {
+    /// Counts of all.
+    pub summary: Summary,
+    /// The first thousand, one by one.
+    pub results: Vec<Outcome>,
+}
+
+impl Renewals {
+    /// Decides about what is due now, oldest first.
+    ///
+    /// # Errors
+    /// When the list of what is due cannot be read; what was decided before that stays decided.
+    pub async fn process(&self, request: Request) -> Result<Renewed, StoreError> {
+        let now = self.clock.now();
+        let mut renewed = Renewed::default();
+        let mut last: Option<SubscriptionRow> = None;
+        while renewed.summary.processed < request.limit {
+            let after = last.as_ref().and_then(|row| Some((row.next_action_at?, row.id.as_str())));
+            let wanted = self.batch.min(request.limit - renewed.summary.processed);
+            let due = self.store.due_subscriptions(now, after, wanted).await?;
+            let Some(newest) = due.last().cloned() else { break };
+            for row in due {
+                let outcome = self.process_one(row, request).await;
+                renewed.count(outcome, request.dry_run);
+            }
+            last = Some(newest);
+        }
+        let due = self.store.count_due_subscriptions(now).await?;
+        let looked_at = if request.dry_run { renewed.summary.processed } else { renewed.summary.failed };
+        renewed.summary.remaining = (due - i64::from(looked_at)).max(0);
+        if !request.dry_run {
+            metrics::renewals_due(due);
+        }
+        Ok(renewed)
+    }
+
+    /// `None`: somebody else decided about it in the meantime.
+    async fn process_one(&self, row: SubscriptionRow, request: Request) -> Option<Outcome> {
+        let now = self.clock.now();
+        if request.dry_run {
+            let decision = decide(&row.subscription, now);
+            return Some(outcome_of(row, &decision));
+        }
+        let record = RenewalRow { id: Uuid::now_v7(), run_id: request.run_id, decided_at: now };
+        match self.store.renew(&row.id, &record, |fresh| decide(&fresh.subscription, now)).await {
+            Ok(Some((row, decision))) => Some(outcome_of(row, &decision)),
+            Ok(None) => None,
+            Err(fault) => {
+                error!(subscription_id = row.id, error = %fault, "a subscription could not be decided about; it stays due");
+                let mut outcome = outcome_of(row, &Decision::Skip("the database failed; it stays due"));
+                outcome.action = "failed";
+                Some(outcome)
+            }
+        }
+    }
+}
+
+impl Renewed {
+    fn count(&mut self, outcome: Option<Outcome>, dry_run: bool) {
+        self.summary.processed += 1;
+        let Some(outcome) = outcome else {
+            self.summary.skipped += 1;
+            return;
+        };
+        let counter = match outcome.action {
+            "marked_past_due" => &mut self.summary.past_due,
+            "expired" => &mut self.summary.expired,
+            "failed" => &mut self.summary.failed,
+            _ => &mut self.summary.skipped,
+        };
+        *counter += 1;
+        if !dry_run {
+            metrics::renewal_decided(outcome.action);
+        }
+        if self.results.len() < MOST_RESULTS {
+            self.results.push(outcome);
+        }
+    }
+
+    /// The report of the run in the ledger.
+    pub fn report(&self) -> Report {
+        json!(self.summary)
+    }
+}
+
+fn outcome_of(row: SubscriptionRow, decision: &Decision) -> Outcome {
+    Outcome {
+        user_id: row.user_id,
+        plan: row.plan,
+        billing_cycle: row.subscription.billing_cycle,
+        action: decision.action(),
+        reason: decision.reason(),
+    }
+}
+
+impl Job for Renewals {
+    fn run(self: Arc<Self>, context: RunContext) -> RunFuture {
+        Box::pin(async move {
+            let request = Request { run_id: context.id, limit: self.limit, dry_run: false };
+            let renewed = self.process(request).await.map_err(retry)?;
+            let Summary { failed, remaining, .. } = renewed.summary;
+            if remaining > 0 {
+                warn!(remaining, limit = self.limit, "subscriptions are left for the next run; raise renewals.limit");
+            }
+            if failed > 0 {
+                let message = format!("{failed} subscriptions could not be decided about");
+                return Err(JobError::Retry { after: None, message });
+            }
+            Ok(renewed.report())
+        })
+    }
+}

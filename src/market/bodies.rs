@@ -1,0 +1,201 @@
+//! The answers that are asked for most, rendered once a cycle.
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::rows::{Active, Mover, Ranked, rows};
+use super::{Meta, Ranking, SectorStatistics, Snapshot, Statistics};
+
+/// Rows of each list in the statistics.
+const OVERVIEW_ROWS: usize = 5;
+
+/// Rows of a ranking where the client names no limit, and of each list of what is trending.
+pub const DEFAULT_RANKING_ROWS: usize = 10;
+
+/// An answer, and the strong tag that names exactly these bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Body {
+    /// JSON.
+    pub bytes: Bytes,
+    /// Quoted, as in the header.
+    pub etag: String,
+}
+
+impl Body {
+    pub(super) fn render(value: &impl Serialize) -> Self {
+        // Serialising plain structs into memory has no way to fail; an empty body would show in every test.
+        let bytes = Bytes::from(serde_json::to_vec(value).unwrap_or_default());
+        let digest = Sha256::digest(&bytes);
+        let hash: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+        Self { bytes, etag: format!("\"{hash}\"") }
+    }
+}
+
+/// The hot answers of one published state.
+#[derive(Debug, Clone)]
+pub struct Bodies {
+    /// `GET /api/market-stats/`.
+    pub market_stats: Body,
+    /// `GET /api/stocks/top-gainers/` without a limit.
+    pub top_gainers: Body,
+    /// `GET /api/stocks/top-losers/` without a limit.
+    pub top_losers: Body,
+    /// `GET /api/stocks/most-active/` without a limit.
+    pub most_active: Body,
+    /// `GET /api/trending/`.
+    pub trending: Body,
+    /// `GET /api/statistics/`.
+    pub statistics: Body,
+    /// `GET /api/stats/total-tickers/`.
+    pub total_tickers: Body,
+    /// `GET /api/stats/gainers-losers/`.
+    pub gainers_losers: Body,
+}
+
+#[derive(Serialize)]
+struct Overview {
+    total_stocks: usize,
+    nyse_stocks: usize,
+    nasdaq_stocks: usize,
+    gainers: usize,
+    losers: usize,
+    unchanged: usize,
+}
+
+#[derive(Serialize)]
+struct MarketStats<'a> {
+    market_overview: Overview,
+    top_gainers: Vec<Mover<'a>>,
+    top_losers: Vec<Mover<'a>>,
+    most_active: Vec<Active<'a>>,
+    sectors: &'a [SectorStatistics],
+    last_updated: DateTime<Utc>,
+    meta: &'a Meta,
+}
+
+#[derive(Serialize)]
+struct Trending<'a> {
+    high_volume: Vec<Ranked<'a>>,
+    top_gainers: Vec<Ranked<'a>>,
+    most_active: Vec<Ranked<'a>>,
+    last_updated: DateTime<Utc>,
+    meta: &'a Meta,
+}
+
+#[derive(Serialize)]
+struct Counts<'a> {
+    success: bool,
+    #[serde(flatten)]
+    overview: Overview,
+    sectors: &'a [SectorStatistics],
+    last_updated: DateTime<Utc>,
+    meta: &'a Meta,
+}
+
+#[derive(Serialize)]
+struct TotalTickers<'a> {
+    success: bool,
+    total_tickers: usize,
+    meta: &'a Meta,
+}
+
+#[derive(Serialize)]
+struct GainersLosers<'a> {
+    success: bool,
+    gainers: usize,
+    losers: usize,
+    unchanged: usize,
+    meta: &'a Meta,
+}
+
+impl Bodies {
+    /// Renders each of them.
+    pub fn render(snapshot: &Snapshot, statistics: &Statistics, meta: &Meta) -> Self {
+        let default = |which| ranking(snapshot, statistics, meta, which, DEFAULT_RANKING_ROWS);
+        Self {
+            market_stats: market_stats(snapshot, statistics, meta),
+            top_gainers: default(Ranking::TopGainers),
+            top_losers: default(Ranking::TopLosers),
+            most_active: default(Ranking::MostActive),
+            trending: trending(snapshot, statistics, meta),
+            statistics: counts(statistics, meta),
+            total_tickers: Body::render(&TotalTickers { success: true, total_tickers: statistics.total_stocks, meta }),
+            gainers_losers: Body::render(&GainersLosers {
+                success: true,
+                gainers: statistics.gainers,
+                losers: statistics.losers,
+                unchanged: statistics.unchanged,
+                meta,
+            }),
+        }
+    }
+}
+
+fn overview(statistics: &Statistics) -> Overview {
+    Overview {
+        total_stocks: statistics.total_stocks,
+        nyse_stocks: statistics.nyse_stocks,
+        nasdaq_stocks: statistics.nasdaq_stocks,
+        gainers: statistics.gainers,
+        losers: statistics.losers,
+        unchanged: statistics.unchanged,
+    }
+}
+
+fn market_stats(snapshot: &Snapshot, statistics: &Statistics, meta: &Meta) -> Body {
+    let top = |which| first(statistics.ranked(which), OVERVIEW_ROWS);
+    Body::render(&MarketStats {
+        market_overview: overview(statistics),
+        top_gainers: rows(snapshot, top(Ranking::TopGainers), Mover::of),
+        top_losers: rows(snapshot, top(Ranking::TopLosers), Mover::of),
+        most_active: rows(snapshot, top(Ranking::MostActive), Active::of),
+        sectors: &statistics.sectors,
+        last_updated: meta.as_of,
+        meta,
+    })
+}
+
+fn trending(snapshot: &Snapshot, statistics: &Statistics, meta: &Meta) -> Body {
+    let top = |which| rows(snapshot, first(statistics.ranked(which), DEFAULT_RANKING_ROWS), Ranked::of);
+    Body::render(&Trending {
+        high_volume: top(Ranking::MostActive),
+        top_gainers: top(Ranking::TopGainers),
+        most_active: top(Ranking::MostActive),
+        last_updated: meta.as_of,
+        meta,
+    })
+}
+
+fn counts(statistics: &Statistics, meta: &Meta) -> Body {
+    let sectors = &statistics.sectors;
+    Body::render(&Counts { success: true, overview: overview(statistics), sectors, last_updated: meta.as_of, meta })
+}
+
+/// The first `limit` of one ranking, under the name of the ranking.
+pub fn ranking(snapshot: &Snapshot, statistics: &Statistics, meta: &Meta, which: Ranking, limit: usize) -> Body {
+    let list = rows(snapshot, first(statistics.ranked(which), limit), Ranked::of);
+    let count = list.len();
+    macro_rules! body {
+        ($name:ident) => {{
+            #[derive(Serialize)]
+            struct Named<'a> {
+                $name: Vec<Ranked<'a>>,
+                count: usize,
+                timestamp: DateTime<Utc>,
+                meta: &'a Meta,
+            }
+            Body::render(&Named { $name: list, count, timestamp: meta.as_of, meta })
+        }};
+    }
+    match which {
+        Ranking::TopGainers => body!(top_gainers),
+        Ranking::TopLosers => body!(top_losers),
+        Ranking::MostActive => body!(most_active),
+    }
+}
+
+fn first(indices: &[usize], limit: usize) -> &[usize] {
+    &indices[..limit.min(indices.len())]
+}

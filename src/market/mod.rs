@@ -1,0 +1,100 @@
+//! PURE: the quotes of a whole market, the statistics over them, and the bodies that clients read.
+
+mod bodies;
+mod price;
+mod query;
+mod quote;
+mod rows;
+mod statistics;
+mod stock;
+mod universe;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::calendar::Phase;
+pub use bodies::{Bodies, Body, ranking};
+pub use price::Price;
+pub use query::{ListQuery, QueryError, list, search};
+pub use quote::{Quote, QuoteFlags};
+pub use statistics::{Ranking, SectorStatistics, Statistics};
+pub use stock::{realtime, stock};
+pub use universe::{Listing, Universe, UniverseError};
+
+/// One pass of ingestion over the whole universe.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cycle {
+    /// Id of its run.
+    pub id: Uuid,
+    /// The slot it was for.
+    pub slot: DateTime<Utc>,
+    /// Where the quotes came from.
+    pub source: String,
+    /// The quotes are made up.
+    pub simulated: bool,
+    /// Time of the newest quote.
+    pub as_of: DateTime<Utc>,
+    /// When the cycle had its last answer.
+    pub finished_at: DateTime<Utc>,
+    /// Symbols that were to be quoted.
+    pub expected: u32,
+    /// Symbols with a valid quote of the session.
+    pub fresh: u32,
+    /// The others.
+    pub failed: u32,
+}
+
+impl Cycle {
+    /// Fresh over expected, to four places; 0 of nothing.
+    pub fn completeness(&self) -> f64 {
+        if self.expected == 0 {
+            return 0.0;
+        }
+        (f64::from(self.fresh) / f64::from(self.expected) * 1e4).floor() / 1e4
+    }
+}
+
+/// The quotes of the whole universe as one cycle left them.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// What is quoted.
+    pub universe: Arc<Universe>,
+    /// By index of the universe; `None` where a symbol was never quoted.
+    pub quotes: Vec<Option<Quote>>,
+    /// How they came here.
+    pub cycle: Cycle,
+}
+
+/// What readers are told beside the numbers. It changes without a cycle (the phase, the staleness), and the bodies are then
+/// rendered again.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Meta {
+    /// The cycle.
+    pub cycle_id: Uuid,
+    /// Where the quotes came from: `simulated` when they are made up.
+    pub source: String,
+    /// The same, for a program.
+    pub simulated: bool,
+    /// Time of the newest quote.
+    pub as_of: DateTime<Utc>,
+    /// How much regular trading had passed since then when this was rendered.
+    pub age_seconds_market: i64,
+    /// The numbers must not be taken for current.
+    pub stale: bool,
+    /// Share of symbols with a quote of this cycle.
+    pub completeness: f64,
+    /// What the market is doing.
+    pub phase: Phase,
+    /// When that ends.
+    pub next_transition: DateTime<Utc>,
+    /// Why it is stale or incomplete, in one sentence.
+    pub cause: Option<String>,
+    /// When this was rendered.
+    pub rendered_at: DateTime<Utc>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,256 @@
+//! Every metric of the program: one table, and one function for each thing that happens.
+//!
+//! Names follow the Prometheus rules: one prefix, base units, `_total` for counters. Labels come from closed sets only (jobs,
+//! states, routes of the table, phases), so the number of series is bounded. `docs/METRICS.md` says what each is for.
+
+use std::sync::OnceLock;
+
+use ::metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use chrono::{DateTime, TimeDelta, Utc};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::calendar::Phase;
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+use Kind::{Counter, Gauge, Histogram};
+
+/// Name, kind, unit where it has one, and what an operator reads beside it.
+const TABLE: &[(&str, Kind, Option<Unit>, &str)] = &[
+    ("bellwether_build_info", Gauge, None, "Always 1; version and revision of the program as labels."),
+    ("bellwether_start_time_seconds", Gauge, Some(Unit::Seconds), "When this process started, as Unix time."),
+    ("bellwether_http_request_duration_seconds", Histogram, Some(Unit::Seconds), "Time to answer a request, by route."),
+    ("bellwether_http_requests_in_flight", Gauge, None, "Requests being answered now."),
+    ("bellwether_http_connections", Gauge, None, "Open connections of the API listener."),
+    ("bellwether_http_rejected_total", Counter, None, "Requests turned away before their handler, by reason."),
+    (
+        "bellwether_scheduler_tick_timestamp_seconds",
+        Gauge,
+        Some(Unit::Seconds),
+        "When the planner last looked at the schedule and could write the ledger, as Unix time.",
+    ),
+    ("bellwether_job_runs_total", Counter, None, "Slots by what became of them: ok, failed, skipped, missed."),
+    (
+        "bellwether_job_lateness_seconds",
+        Histogram,
+        Some(Unit::Seconds),
+        "From a slot to the durable decision about it.",
+    ),
+    (
+        "bellwether_job_duration_seconds",
+        Histogram,
+        Some(Unit::Seconds),
+        "From the start of a run's last attempt to its end.",
+    ),
+    (
+        "bellwether_job_last_success_timestamp_seconds",
+        Gauge,
+        Some(Unit::Seconds),
+        "When a job last ended well, as Unix time.",
+    ),
+    ("bellwether_job_next_due_timestamp_seconds", Gauge, Some(Unit::Seconds), "The next slot of a job, as Unix time."),
+    ("bellwether_calendar_phase", Gauge, None, "1 for the phase the market is in, 0 for the others."),
+    (
+        "bellwether_calendar_next_transition_timestamp_seconds",
+        Gauge,
+        Some(Unit::Seconds),
+        "When the phase ends, as Unix time.",
+    ),
+    ("bellwether_ingest_symbols_expected", Gauge, None, "Symbols the last published cycle was to quote."),
+    ("bellwether_ingest_symbols_fresh", Gauge, None, "Symbols it got a valid quote of the session for."),
+    ("bellwether_ingest_completeness_ratio", Gauge, None, "Fresh over expected, 0 to 1."),
+    (
+        "bellwether_ingest_data_age_seconds",
+        Gauge,
+        Some(Unit::Seconds),
+        "Age of the newest quote in market time: it stands still while the market is closed.",
+    ),
+    ("bellwether_ingest_stale", Gauge, None, "1 when readers are told that the data is stale."),
+    ("bellwether_ingest_cycles_total", Counter, None, "Cycles by outcome: complete, incomplete, failed."),
+    (
+        "bellwether_ingest_cycle_duration_seconds",
+        Histogram,
+        Some(Unit::Seconds),
+        "From the start of a cycle to its publication.",
+    ),
+    ("bellwether_provider_requests_total", Counter, None, "Calls to a provider by outcome: ok, retry, failed."),
+    ("bellwether_renewals_total", Counter, None, "Subscriptions a renewal run has decided about, by action."),
+    ("bellwether_renewals_due", Gauge, None, "Subscriptions still due when the last renewal run ended."),
+    ("bellwether_database_up", Gauge, None, "1 when the last write of the planner to the database went well."),
+];
+
+/// Seconds; from the fastest answers from memory to a run of minutes.
+const BUCKETS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0];
+
+static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// Installs the recorder on the first call and gives what `/metrics` renders from. Daemons of one process share it.
+pub fn install() -> PrometheusHandle {
+    RECORDER
+        .get_or_init(|| {
+            let builder = PrometheusBuilder::new()
+                .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), BUCKETS)
+                .unwrap_or_else(|_| PrometheusBuilder::new());
+            let recorder = builder.build_recorder();
+            let handle = recorder.handle();
+            // Refused only when another recorder is there already; then this one stays empty and `/metrics` shows it.
+            let _ = ::metrics::set_global_recorder(recorder);
+            describe();
+            handle
+        })
+        .clone()
+}
+
+/// The names of the table, for the test that looks for each in the documents and the alerts.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|(name, ..)| *name)
+}
+
+fn describe() {
+    for (name, kind, unit, help) in TABLE.iter().copied() {
+        match (kind, unit) {
+            (Counter, _) => describe_counter!(name, help),
+            (Gauge, Some(unit)) => describe_gauge!(name, unit, help),
+            (Gauge, None) => describe_gauge!(name, help),
+            (Histogram, Some(unit)) => describe_histogram!(name, unit, help),
+            (Histogram, None) => describe_histogram!(name, help),
+        }
+    }
+}
+
+/// The process is up.
+pub fn started(now: DateTime<Utc>) {
+    let labels = [("version", env!("CARGO_PKG_VERSION")), ("revision", env!("BELLWETHER_REVISION"))];
+    gauge!("bellwether_build_info", &labels).set(1.0);
+    gauge!("bellwether_start_time_seconds").set(unix_seconds(now));
+    // A rate or an alert needs the series to be there before the first event.
+    gauge!("bellwether_http_connections").set(0.0);
+    gauge!("bellwether_http_requests_in_flight").set(0.0);
+    gauge!("bellwether_renewals_due").set(0.0);
+    for reason in ["host", "too_large", "slow_body", "unauthorized"] {
+        counter!("bellwether_http_rejected_total", "reason" => reason).absolute(0);
+    }
+    for outcome in ["complete", "incomplete", "failed"] {
+        counter!("bellwether_ingest_cycles_total", "outcome" => outcome).absolute(0);
+    }
+    for action in ["marked_past_due", "expired", "skipped"] {
+        counter!("bellwether_renewals_total", "action" => action).absolute(0);
+    }
+}
+
+/// A request was answered.
+pub fn http_answered(method: &'static str, route: &'static str, status_class: &'static str, seconds: f64) {
+    let labels = [("method", method), ("route", route), ("status_class", status_class)];
+    histogram!("bellwether_http_request_duration_seconds", &labels).record(seconds);
+}
+
+/// Requests under way, up or down by one.
+pub fn http_in_flight(change: f64) {
+    gauge!("bellwether_http_requests_in_flight").increment(change);
+}
+
+/// Connections open, up or down by one.
+pub fn http_connections(change: f64) {
+    gauge!("bellwether_http_connections").increment(change);
+}
+
+/// A request was turned away.
+pub fn http_rejected(reason: &'static str) {
+    counter!("bellwether_http_rejected_total", "reason" => reason).increment(1);
+}
+
+/// The planner has looked.
+pub fn scheduler_ticked(now: DateTime<Utc>) {
+    gauge!("bellwether_scheduler_tick_timestamp_seconds").set(unix_seconds(now));
+}
+
+/// A run ended.
+pub fn job_finished(job: &'static str, state: &'static str, now: DateTime<Utc>, duration: TimeDelta) {
+    counter!("bellwether_job_runs_total", "job_name" => job, "state" => state).increment(1);
+    histogram!("bellwether_job_duration_seconds", "job_name" => job).record(seconds(duration));
+    if state == "ok" {
+        job_succeeded(job, now);
+    }
+}
+
+/// A job ended well at `at`, perhaps before this process began.
+pub fn job_succeeded(job: impl Into<::metrics::SharedString>, at: DateTime<Utc>) {
+    gauge!("bellwether_job_last_success_timestamp_seconds", "job_name" => job.into()).set(unix_seconds(at));
+}
+
+/// A slot was not run.
+pub fn job_left_out(job: &'static str, state: &'static str) {
+    counter!("bellwether_job_runs_total", "job_name" => job, "state" => state).increment(1);
+}
+
+/// A slot was decided so long after it came due.
+pub fn job_late(job: &'static str, late: TimeDelta) {
+    histogram!("bellwether_job_lateness_seconds", "job_name" => job).record(seconds(late));
+}
+
+/// When a job is due next.
+pub fn job_next_due(job: &'static str, next: DateTime<Utc>) {
+    gauge!("bellwether_job_next_due_timestamp_seconds", "job_name" => job).set(unix_seconds(next));
+}
+
+/// Whether the ledger can be written.
+pub fn database_up(up: bool) {
+    gauge!("bellwether_database_up").set(f64::from(u8::from(up)));
+}
+
+/// The phase of the market.
+pub fn calendar_phase(now_in: Phase, next_transition: DateTime<Utc>) {
+    for phase in Phase::ALL {
+        let on = f64::from(u8::from(phase == now_in));
+        gauge!("bellwether_calendar_phase", "phase" => phase.to_string()).set(on);
+    }
+    gauge!("bellwether_calendar_next_transition_timestamp_seconds").set(unix_seconds(next_transition));
+}
+
+/// A cycle was published, or restored at start.
+pub fn cycle_published(expected: u32, fresh: u32, completeness: f64) {
+    gauge!("bellwether_ingest_symbols_expected").set(f64::from(expected));
+    gauge!("bellwether_ingest_symbols_fresh").set(f64::from(fresh));
+    gauge!("bellwether_ingest_completeness_ratio").set(completeness);
+}
+
+/// A cycle ended.
+pub fn cycle_ended(outcome: &'static str, duration: TimeDelta) {
+    counter!("bellwether_ingest_cycles_total", "outcome" => outcome).increment(1);
+    histogram!("bellwether_ingest_cycle_duration_seconds").record(seconds(duration));
+}
+
+/// How old the data is in market time, and whether readers are told that it is stale.
+pub fn data_age(age_seconds: i64, stale: bool) {
+    gauge!("bellwether_ingest_data_age_seconds").set(age_seconds as f64);
+    gauge!("bellwether_ingest_stale").set(f64::from(u8::from(stale)));
+}
+
+/// A provider was called.
+pub fn provider_called(provider: &'static str, outcome: &'static str) {
+    counter!("bellwether_provider_requests_total", "provider" => provider, "outcome" => outcome).increment(1);
+}
+
+/// A renewal run has decided about a subscription.
+pub fn renewal_decided(action: &'static str) {
+    counter!("bellwether_renewals_total", "action" => action).increment(1);
+}
+
+/// Subscriptions left for the next run.
+pub fn renewals_due(count: i64) {
+    gauge!("bellwether_renewals_due").set(count as f64);
+}
+
+fn seconds(span: TimeDelta) -> f64 {
+    span.to_std().map_or(0.0, |span| span.as_secs_f64())
+}
+
+fn unix_seconds(at: DateTime<Utc>) -> f64 {
+    at.timestamp_micros() as f64 / 1e6
+}

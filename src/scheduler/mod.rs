@@ -1,0 +1,75 @@
+//! The planner: wakes, asks the pure schedule what came due, claims it in the ledger, and runs it.
+//!
+//! It knows what a job is, and no job. Whatever wakes it (the clock, a nudge, tokio-cron-scheduler) only makes it look; what
+//! is due follows from the schedule, the ledger and the time alone.
+
+mod ledger;
+mod planner;
+mod runner;
+mod status;
+mod waker;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::schedule::JobSpec;
+use crate::store::Origin;
+pub use ledger::{Ledger, Ticket};
+pub use planner::Planner;
+pub use status::{JobStatus, Status};
+pub use waker::spawn_cron_waker;
+
+/// What a run is told.
+#[derive(Debug, Clone)]
+pub struct RunContext {
+    /// Id of the ledger row.
+    pub id: Uuid,
+    /// The instant it was due.
+    pub slot: DateTime<Utc>,
+    /// When it must be done.
+    pub deadline: DateTime<Utc>,
+    /// Why it runs.
+    pub origin: Origin,
+}
+
+/// What a job says of a run that went well: goes into the ledger as JSON.
+pub type Report = serde_json::Value;
+
+/// Why a run did not go well; the kind is the decision.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// Trying again may help, not before `after`.
+    #[error("{message}")]
+    Retry {
+        /// Wait at least so long, where the other side said so.
+        after: Option<Duration>,
+        /// What happened.
+        message: String,
+    },
+    /// Trying again will not help.
+    #[error("{0}")]
+    Fail(String),
+}
+
+/// The future of a run.
+pub type RunFuture = Pin<Box<dyn Future<Output = Result<Report, JobError>> + Send>>;
+
+/// The work of a job. It must be idempotent: a run that a crash cut off is run again.
+pub trait Job: Send + Sync {
+    /// Does it.
+    fn run(self: Arc<Self>, context: RunContext) -> RunFuture;
+}
+
+/// A line of the job table: when, and what.
+#[derive(Clone)]
+pub struct Entry {
+    /// When.
+    pub spec: JobSpec,
+    /// What.
+    pub job: Arc<dyn Job>,
+}

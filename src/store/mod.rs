@@ -1,0 +1,287 @@
+//! Everything that is kept: one database, SQLite or PostgreSQL, behind one concrete type. The only folder with SQL.
+//!
+//! A file per noun; each adds its methods to [`Store`]. Every method runs on both engines and has a conformance test in
+//! `tests/it/store.rs` that proves it on both.
+
+mod cycles;
+mod dialect;
+mod job_runs;
+mod subscriptions;
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use sqlx::migrate::{Migrate, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+
+use crate::config::DatabaseTarget;
+pub use cycles::CycleRecord;
+use dialect::{Connection, Tx, on, within};
+pub use job_runs::{Finish, JobRun, NewRun, Origin, RunFilter, RunState};
+pub use subscriptions::{RenewalRow, SubscriptionRow};
+
+static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// The longest a schema change may take before it is given up.
+const MIGRATION_DEADLINE: Duration = Duration::from_mins(10);
+
+/// What can go wrong with the store; the message never holds a password or a row.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has the SQLite file: try later (exit code 75).
+    #[error("{} is in use by another bellwether process; stop that one first, or ask it over HTTP", .0.display())]
+    InUse(PathBuf),
+    /// The database cannot be reached or opened (exit code 69).
+    #[error("cannot open {target}: {cause}")]
+    Unavailable {
+        /// The database, without its password.
+        target: String,
+        /// The reason.
+        cause: String,
+    },
+    /// The schema is not the one this program knows.
+    #[error("the schema cannot be brought up to date: {0}")]
+    Migration(String),
+    /// A statement took longer than `database.timeout_seconds`.
+    #[error("the database did not answer within {} s", .0.as_secs())]
+    Deadline(Duration),
+    /// A stored value that this program cannot read.
+    #[error("the database holds a value this version cannot read: {0}")]
+    Unreadable(String),
+    /// Anything else the database said.
+    #[error("database: {0}")]
+    Database(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Unreadable(error.to_string()),
+            other => Self::Database(other),
+        }
+    }
+}
+
+/// How the database is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// The daemon, or a command that writes: on SQLite the only such process.
+    Writer,
+    /// A command that only reads; a daemon may be running.
+    Reader,
+}
+
+#[derive(Debug, Clone)]
+enum Db {
+    /// One writer connection, so writes queue here instead of failing as busy; readers see the last commit.
+    Sqlite {
+        write: SqlitePool,
+        read: SqlitePool,
+    },
+    Postgres(PgPool),
+}
+
+/// The state of the program.
+#[derive(Debug, Clone)]
+pub struct Store {
+    db: Db,
+    deadline: Duration,
+    /// Held for the life of the process that may write a SQLite file; released by the kernel however it ends.
+    _lock: Option<Arc<File>>,
+}
+
+impl Store {
+    /// Opens the database, creating the SQLite file and its directory when a writer asks.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] for a second SQLite writer, [`StoreError::Unavailable`] when there is no answer.
+    pub async fn open(
+        target: &DatabaseTarget,
+        access: Access,
+        connections: u32,
+        deadline: Duration,
+    ) -> Result<Self, StoreError> {
+        match target {
+            DatabaseTarget::Sqlite(path) => Self::open_sqlite(path, access, connections, deadline).await,
+            DatabaseTarget::Postgres(url) => {
+                let options: PgConnectOptions =
+                    url.expose_secret().parse().map_err(|error| unavailable(target, &error))?;
+                let options = options
+                    .application_name("bellwether")
+                    .options([("statement_timeout", format!("{}ms", deadline.as_millis()))]);
+                let pool = PgPoolOptions::new()
+                    .max_connections(connections)
+                    .acquire_timeout(deadline)
+                    .connect_with(options)
+                    .await
+                    .map_err(|error| unavailable(target, &error))?;
+                Ok(Self { db: Db::Postgres(pool), deadline, _lock: None })
+            }
+        }
+    }
+
+    async fn open_sqlite(path: &Path, access: Access, readers: u32, deadline: Duration) -> Result<Self, StoreError> {
+        let target = DatabaseTarget::Sqlite(path.to_owned());
+        let lock = match access {
+            Access::Writer => {
+                if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+                    std::fs::create_dir_all(directory).map_err(|error| unavailable(&target, &error))?;
+                }
+                Some(Arc::new(lock_beside(path)?))
+            }
+            Access::Reader => None,
+        };
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(access == Access::Writer)
+            .read_only(access == Access::Reader)
+            .journal_mode(SqliteJournalMode::Wal)
+            // What is acknowledged must survive a power cut; measured, FULL costs about a millisecond a cycle.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(deadline);
+        let pool = |most, options: SqliteConnectOptions| {
+            SqlitePoolOptions::new().max_connections(most).acquire_timeout(deadline).connect_with(options)
+        };
+        let write = pool(1, options.clone()).await.map_err(|error| unavailable(&target, &error))?;
+        let read = pool(readers, options.read_only(true)).await.map_err(|error| unavailable(&target, &error))?;
+        Ok(Self { db: Db::Sqlite { write, read }, deadline, _lock: lock })
+    }
+
+    /// The engine, as it is named in logs and reports.
+    pub fn engine(&self) -> &'static str {
+        match self.db {
+            Db::Sqlite { .. } => "sqlite",
+            Db::Postgres(_) => "postgres",
+        }
+    }
+
+    /// Whether no other process can have written since this one started (a SQLite file has one writer).
+    pub fn is_exclusive(&self) -> bool {
+        matches!(self.db, Db::Sqlite { .. })
+    }
+
+    /// Brings the schema up to date; a schema that is newer than this program is refused.
+    ///
+    /// # Errors
+    /// [`StoreError::Migration`], with the schema as it was (SQLite) or at the last whole step (PostgreSQL).
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        let run = async {
+            match &self.db {
+                Db::Sqlite { write, .. } => SQLITE_MIGRATIONS.run(write).await,
+                Db::Postgres(pool) => {
+                    // A migration may be slower than a statement of the daemon is ever allowed to be.
+                    let mut connection = pool.acquire().await?;
+                    sqlx::query("SET statement_timeout = 0").execute(&mut *connection).await?;
+                    let done = POSTGRES_MIGRATIONS.run(&mut *connection).await;
+                    // Not given back to the pool, where it would be a connection without a limit.
+                    drop(connection.detach());
+                    done
+                }
+            }
+        };
+        match tokio::time::timeout(MIGRATION_DEADLINE, run).await {
+            Ok(done) => done.map_err(|error| StoreError::Migration(error.to_string())),
+            Err(_) => Err(StoreError::Deadline(MIGRATION_DEADLINE)),
+        }
+    }
+
+    /// Each migration this program knows: number, name, and whether the database has it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn migrations(&self) -> Result<Vec<(i64, String, bool)>, StoreError> {
+        let (migrator, applied) = match &self.db {
+            Db::Sqlite { read, .. } => {
+                let mut connection = within(self.deadline, read.acquire()).await?;
+                (&SQLITE_MIGRATIONS, list_applied(&mut *connection).await)
+            }
+            Db::Postgres(pool) => {
+                let mut connection = within(self.deadline, pool.acquire()).await?;
+                (&POSTGRES_MIGRATIONS, list_applied(&mut *connection).await)
+            }
+        };
+        let known = migrator.iter().map(|migration| {
+            (migration.version, migration.description.to_string(), applied.contains(&migration.version))
+        });
+        Ok(known.collect())
+    }
+
+    /// Asks the database for a sign of life, through the connection that writes.
+    ///
+    /// # Errors
+    /// When it does not answer in time.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let mut connection = self.writer().await?;
+        on!(connection.handle(), (i32,), "SELECT 1", [], fetch_one).map(|_| ())
+    }
+
+    /// Lets the connections finish and closes them.
+    pub async fn close(&self) {
+        match &self.db {
+            Db::Sqlite { write, read } => {
+                read.close().await;
+                write.close().await;
+            }
+            Db::Postgres(pool) => pool.close().await,
+        }
+    }
+
+    async fn reader(&self) -> Result<Connection, StoreError> {
+        match &self.db {
+            Db::Sqlite { read, .. } => {
+                Ok(Connection::Sqlite(within(self.deadline, read.acquire()).await?, self.deadline))
+            }
+            Db::Postgres(pool) => Ok(Connection::Postgres(within(self.deadline, pool.acquire()).await?, self.deadline)),
+        }
+    }
+
+    async fn writer(&self) -> Result<Connection, StoreError> {
+        match &self.db {
+            Db::Sqlite { write, .. } => {
+                Ok(Connection::Sqlite(within(self.deadline, write.acquire()).await?, self.deadline))
+            }
+            Db::Postgres(_) => self.reader().await,
+        }
+    }
+
+    /// A transaction that will write. On SQLite it takes the write lock at once, so it cannot fail half-way as busy.
+    async fn begin(&self) -> Result<Tx, StoreError> {
+        match &self.db {
+            Db::Sqlite { write, .. } => {
+                Ok(Tx::Sqlite(within(self.deadline, write.begin_with("BEGIN IMMEDIATE")).await?, self.deadline))
+            }
+            Db::Postgres(pool) => Ok(Tx::Postgres(within(self.deadline, pool.begin()).await?, self.deadline)),
+        }
+    }
+}
+
+/// No table of migrations means none was applied.
+async fn list_applied<C: Migrate>(connection: &mut C) -> Vec<i64> {
+    let table = &SQLITE_MIGRATIONS.table_name;
+    let applied = connection.list_applied_migrations(table).await.unwrap_or_default();
+    applied.iter().map(|migration| migration.version).collect()
+}
+
+fn unavailable(target: &DatabaseTarget, cause: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Unavailable { target: target.to_string(), cause: cause.to_string() }
+}
+
+/// The lock is a file of its own: a lock on the database itself would meet SQLite's own locks.
+fn lock_beside(path: &Path) -> Result<File, StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let target = DatabaseTarget::Sqlite(path.to_owned());
+    let options = File::options().create(true).truncate(false).write(true).open(PathBuf::from(name));
+    let file = options.map_err(|error| unavailable(&target, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.to_owned())),
+        Err(TryLockError::Error(error)) => Err(unavailable(&target, &error)),
+    }
+}
