@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::api::{self, App, Lifecycle, Limits};
 use crate::calendar::Calendar;
@@ -228,6 +228,9 @@ impl Daemon {
         let (market, clock, stop) = (Arc::clone(&parts.market), Arc::clone(&parts.clock), self.serving.clone());
         self.tasks.spawn(async move {
             while !stop.is_cancelled() {
+                if let Err(fault) = market.adopt_newer().await {
+                    debug!(error = %fault, "the newest stored cycle could not be looked at");
+                }
                 market.refresh(false);
                 tokio::select! {
                     () = clock.sleep(REFRESH) => {}

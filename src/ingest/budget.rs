@@ -20,6 +20,9 @@ pub struct Quota {
     pub requests: u32,
     /// In this time.
     pub per: Duration,
+    /// Calls that may be saved up and made at once. With 1 they are spread evenly, so that no window of any position ever
+    /// holds more than the quota, however the provider counts.
+    pub burst: u32,
 }
 
 /// The right to make one call. Not cloned, not made elsewhere.
@@ -27,8 +30,7 @@ pub struct Quota {
 #[must_use = "a permit was paid for"]
 pub struct Permit(());
 
-/// Hands out permits no faster than the quota. Calls are spread evenly and never saved up, so that no window of any
-/// position ever holds more than the quota, however the provider counts.
+/// Hands out permits no faster than the quota.
 #[derive(Debug)]
 pub struct Budget {
     limiter: RateLimiter<NotKeyed, InMemoryState, GovernorClock, NoOpMiddleware<Nanos>>,
@@ -48,7 +50,8 @@ impl Budget {
     pub fn new(quota: Quota, clock: SharedClock) -> Self {
         let spacing = quota.per / quota.requests.max(1);
         let spread = GovernorQuota::with_period(spacing.max(Duration::from_nanos(1)));
-        let quota = spread.unwrap_or_else(|| GovernorQuota::per_second(NonZeroU32::MIN)).allow_burst(NonZeroU32::MIN);
+        let burst = NonZeroU32::new(quota.burst).unwrap_or(NonZeroU32::MIN);
+        let quota = spread.unwrap_or_else(|| GovernorQuota::per_second(NonZeroU32::MIN)).allow_burst(burst);
         let limiter = RateLimiter::direct_with_clock(quota, GovernorClock(SharedClock::clone(&clock)));
         Self { limiter, clock }
     }
@@ -107,7 +110,7 @@ mod tests {
     #[tokio::test]
     async fn no_window_of_a_minute_holds_more_calls_than_the_quota() {
         let clock = SimClock::at("2027-03-15T14:00:00Z".parse().unwrap());
-        let budget = Budget::new(Quota { requests: 5, per: Duration::from_mins(1) }, Arc::clone(&clock) as SharedClock);
+        let budget = Budget::new(Quota { requests: 5, per: Duration::from_mins(1), burst: 1 }, Arc::clone(&clock) as SharedClock);
         let end = clock.now() + TimeDelta::minutes(10);
         let mut granted = Vec::new();
         while clock.now() < end {
@@ -128,7 +131,7 @@ mod tests {
     #[tokio::test]
     async fn a_permit_that_would_come_too_late_is_refused_at_once() {
         let clock = SimClock::at("2027-03-15T14:00:00Z".parse().unwrap());
-        let budget = Budget::new(Quota { requests: 1, per: Duration::from_mins(1) }, Arc::clone(&clock) as SharedClock);
+        let budget = Budget::new(Quota { requests: 1, per: Duration::from_mins(1), burst: 1 }, Arc::clone(&clock) as SharedClock);
         let deadline = clock.now() + TimeDelta::seconds(30);
         budget.permit(deadline).await.map(drop).unwrap();
         assert!(budget.permit(deadline).now_or_never().unwrap().is_err());

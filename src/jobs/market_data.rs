@@ -141,6 +141,22 @@ impl MarketData {
         Ok(true)
     }
 
+    /// Shows a cycle that another instance on the same database has stored, so that every instance serves the newest one.
+    ///
+    /// # Errors
+    /// When the database fails; readers keep what they have.
+    pub async fn adopt_newer(&self) -> Result<(), StoreError> {
+        if self.store.is_exclusive() {
+            return Ok(());
+        }
+        let shown = self.board.current().map(|published| published.snapshot.cycle.slot);
+        let stored = self.store.last_cycle().await?.map(|record| record.cycle.slot);
+        if stored > shown {
+            self.restore().await?;
+        }
+        Ok(())
+    }
+
     /// Whether a cycle is wanted now, outside the schedule: there is nothing to show, or the market has traded since and is
     /// closed, so that no slot would mend it soon.
     pub fn wants_cycle(&self) -> bool {

@@ -3,16 +3,18 @@
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::rows::{Active, Mover, Ranked, rows};
-use super::{Meta, Ranking, SectorStatistics, Snapshot, Statistics};
+use super::{Meta, Ranking, SectorStatistics, Snapshot, Statistics, short_hash};
 
 /// Rows of each list in the statistics.
 const OVERVIEW_ROWS: usize = 5;
 
 /// Rows of a ranking where the client names no limit, and of each list of what is trending.
 pub const DEFAULT_RANKING_ROWS: usize = 10;
+
+/// Bytes of the hash in a tag: enough that no two answers ever share one.
+const TAG_BYTES: usize = 12;
 
 /// An answer, and the strong tag that names exactly these bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,9 +29,8 @@ impl Body {
     pub(super) fn render(value: &impl Serialize) -> Self {
         // Serialising plain structs into memory has no way to fail; an empty body would show in every test.
         let bytes = Bytes::from(serde_json::to_vec(value).unwrap_or_default());
-        let digest = Sha256::digest(&bytes);
-        let hash: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
-        Self { bytes, etag: format!("\"{hash}\"") }
+        let etag = format!("\"{}\"", short_hash(&bytes, TAG_BYTES));
+        Self { bytes, etag }
     }
 }
 
@@ -173,7 +174,7 @@ fn counts(statistics: &Statistics, meta: &Meta) -> Body {
     Body::render(&Counts { success: true, overview: overview(statistics), sectors, last_updated: meta.as_of, meta })
 }
 
-/// The first `limit` of one ranking, under the name of the ranking.
+/// The first `limit` of one ranking, under the name of the ranking. No more are kept than [`super::LONGEST_RANKING`].
 pub fn ranking(snapshot: &Snapshot, statistics: &Statistics, meta: &Meta, which: Ranking, limit: usize) -> Body {
     let list = rows(snapshot, first(statistics.ranked(which), limit), Ranked::of);
     let count = list.len();

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::calendar::Phase;
@@ -20,7 +21,7 @@ pub use bodies::{Bodies, Body, ranking};
 pub use price::Price;
 pub use query::{ListQuery, QueryError, list, search};
 pub use quote::{Quote, QuoteFlags};
-pub use statistics::{Ranking, SectorStatistics, Statistics};
+pub use statistics::{LONGEST_RANKING, Ranking, SectorStatistics, Statistics};
 pub use stock::{realtime, stock};
 pub use universe::{Listing, Universe, UniverseError};
 
@@ -48,12 +49,14 @@ pub struct Cycle {
 }
 
 impl Cycle {
-    /// Fresh over expected, to four places; 0 of nothing.
+    /// Fresh over expected, 0 to 1, rounded down to four places: only a complete cycle is 1. 0 of nothing.
     pub fn completeness(&self) -> f64 {
         if self.expected == 0 {
             return 0.0;
         }
-        (f64::from(self.fresh) / f64::from(self.expected) * 1e4).floor() / 1e4
+        // Whole numbers until the last step: 57 of 100 is 0.57, not what binary fractions make of it.
+        let (fresh, expected) = (u64::from(self.fresh), u64::from(self.expected));
+        (fresh * 10_000 / expected) as f64 / 1e4
     }
 }
 
@@ -94,6 +97,11 @@ pub struct Meta {
     pub cause: Option<String>,
     /// When this was rendered.
     pub rendered_at: DateTime<Utc>,
+}
+
+/// The first `count` bytes of the SHA-256 of `content`, in hexadecimal: names the content.
+fn short_hash(content: &[u8], count: usize) -> String {
+    Sha256::digest(content).iter().take(count).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

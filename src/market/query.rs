@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::rows::{Stock, quoted, rows};
+use super::rows::{Stock, known, quoted, rows};
 use super::{Body, Listing, Meta, Price, Quote, Snapshot};
 
 /// The most results of a search.
@@ -18,7 +18,8 @@ pub struct ListQuery {
     offset: usize,
     search: Option<String>,
     exchange: Option<String>,
-    category: Option<String>,
+    sector: Option<String>,
+    category: Option<Category>,
     price: Range,
     volume: Range,
     change_percent: Range,
@@ -42,6 +43,20 @@ enum SortBy {
     ChangePercent,
 }
 
+/// A listing that the filters admit: its index, and what it is sorted by.
+struct Candidate {
+    key: Option<f64>,
+    index: usize,
+}
+
+/// The older word for a filter: a direction, or a sector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Category {
+    Gainers,
+    Losers,
+    Sector(String),
+}
+
 /// A parameter that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{parameter}: {message}")]
@@ -63,7 +78,10 @@ impl Range {
 }
 
 impl ListQuery {
-    /// Reads query parameters. Unknown ones are ignored, as these paths always did; one given twice counts the last time.
+    /// Reads query parameters: `limit` (1 to 100, 20 if not given), `offset`, `search`, `exchange`, `sector`, `category`
+    /// (`gainers`, `losers` or a sector), `min_price`, `max_price`, `min_volume`, `max_volume`, `min_change` and `max_change`
+    /// in percent, `sort_by` and `sort_order`. Unknown ones are ignored, as these paths always did, and so are empty ones,
+    /// which a form sends for what was left blank; one given twice counts the last time.
     ///
     /// # Errors
     /// The first value that cannot be used.
@@ -73,6 +91,7 @@ impl ListQuery {
             offset: 0,
             search: None,
             exchange: None,
+            sector: None,
             category: None,
             price: Range::default(),
             volume: Range::default(),
@@ -94,7 +113,8 @@ impl ListQuery {
             "offset" => self.offset = whole(value, 0, 1_000_000)?,
             "search" => self.search = Some(value.to_lowercase()),
             "exchange" => self.exchange = Some(value.to_lowercase()),
-            "category" | "sector" => self.category = Some(value.to_lowercase()),
+            "sector" => self.sector = Some(value.to_lowercase()),
+            "category" => self.category = Some(category(value)?),
             "min_price" => self.price.least = Some(number(value)?),
             "max_price" => self.price.most = Some(number(value)?),
             "min_volume" => self.volume.least = Some(number(value)?),
@@ -106,7 +126,7 @@ impl ListQuery {
                 self.descending = match value {
                     "asc" => false,
                     "desc" => true,
-                    _ => return Err(format!("{value:?} is neither asc nor desc")),
+                    _ => return Err(format!("{value:?} is no order; write asc or desc")),
                 };
             }
             _ => {}
@@ -120,47 +140,80 @@ impl ListQuery {
         let found = self.search.as_ref().is_none_or(|text| {
             listing.symbol.to_lowercase().contains(text) || listing.name.to_lowercase().contains(text)
         });
-        let change = quote.change_percent();
-        let category = match self.category.as_deref() {
-            Some("gainers") => change.is_some_and(|change| change > 0.0),
-            Some("losers") => change.is_some_and(|change| change < 0.0),
-            _ => same(&self.category, &listing.sector),
+        // By the change itself, as the statistics count: its percentage may be rounded to nothing.
+        let direction = quote.change().map(Price::units);
+        let category = match &self.category {
+            None => true,
+            Some(Category::Gainers) => direction.is_some_and(|change| change > 0),
+            Some(Category::Losers) => direction.is_some_and(|change| change < 0),
+            Some(Category::Sector(sector)) => listing.sector.to_lowercase() == *sector,
         };
         found
             && category
+            && same(&self.sector, &listing.sector)
             && same(&self.exchange, &listing.exchange)
             && self.price.holds(Some(quote.price.to_f64()))
             && self.volume.holds(quote.volume.map(|volume| volume as f64))
-            && self.change_percent.holds(change)
+            && (self.change_percent == Range::default() || self.change_percent.holds(quote.change_percent()))
     }
 
-    /// What is not known sorts last in either direction; what is alike stays in order of the symbols.
-    fn compare(&self, a: &Quote, b: &Quote) -> Ordering {
-        let key = |quote: &Quote| match self.sort_by {
+    /// What a quote is sorted by; `None` is not known, or the order of the symbols is wanted.
+    fn key(&self, quote: &Quote) -> Option<f64> {
+        match self.sort_by {
             SortBy::Ticker => None,
             SortBy::Price => Some(quote.price.to_f64()),
             SortBy::Volume => quote.volume.map(|volume| volume as f64),
             SortBy::Change => quote.change().map(Price::to_f64),
             SortBy::ChangePercent => quote.change_percent(),
-        };
-        match (key(a), key(b)) {
-            (Some(a), Some(b)) if self.descending => b.total_cmp(&a),
-            (Some(a), Some(b)) => a.total_cmp(&b),
+        }
+    }
+
+    /// What is not known sorts last in either direction; what is alike stays in order of the symbols.
+    fn compare(&self, a: &Candidate, b: &Candidate) -> Ordering {
+        let symbols = a.index.cmp(&b.index);
+        match (a.key, b.key) {
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
-            (None, None) => Ordering::Equal,
+            (Some(a), Some(b)) if self.descending => b.total_cmp(&a).then(symbols),
+            (Some(a), Some(b)) => a.total_cmp(&b).then(symbols),
+            (None, None) if self.descending && self.sort_by == SortBy::Ticker => symbols.reverse(),
+            (None, None) => symbols,
         }
+    }
+
+    /// The indices of the page. Only what comes up to its end is sorted.
+    fn page(&self, mut found: Vec<Candidate>) -> Vec<usize> {
+        let end = self.offset.saturating_add(self.limit);
+        if end < found.len() {
+            found.select_nth_unstable_by(end, |a, b| self.compare(a, b));
+            found.truncate(end);
+        }
+        found.sort_unstable_by(|a, b| self.compare(a, b));
+        found.iter().skip(self.offset).map(|candidate| candidate.index).collect()
     }
 }
 
 fn whole(value: &str, least: usize, most: usize) -> Result<usize, String> {
     let parsed = value.parse().ok().filter(|number| (least..=most).contains(number));
-    parsed.ok_or_else(|| format!("{value:?} is not a whole number from {least} to {most}"))
+    parsed.ok_or_else(|| format!("{value:?} is not a whole number from {least} to {most}; write one, or leave it out"))
 }
 
 fn number(value: &str) -> Result<f64, String> {
     let parsed = value.parse().ok().filter(|number: &f64| number.is_finite());
-    parsed.ok_or_else(|| format!("{value:?} is not a number"))
+    parsed.ok_or_else(|| format!("{value:?} is not a number; write one such as 12.5, or leave it out"))
+}
+
+/// A sector is any text, but the older categories that need what is not known would look like an empty market.
+fn category(value: &str) -> Result<Category, String> {
+    match value.to_lowercase().as_str() {
+        "gainers" => Ok(Category::Gainers),
+        "losers" => Ok(Category::Losers),
+        "high_volume" => Err("\"high_volume\" is no filter here; write sort_by=volume&sort_order=desc".to_owned()),
+        "large_cap" | "small_cap" => Err(format!(
+            "{value:?} cannot be told, no market capitalisation is known; write gainers, losers or a sector"
+        )),
+        sector => Ok(Category::Sector(sector.to_owned())),
+    }
 }
 
 fn sort_by(value: &str) -> Result<SortBy, String> {
@@ -170,7 +223,7 @@ fn sort_by(value: &str) -> Result<SortBy, String> {
         "volume" => Ok(SortBy::Volume),
         "change" | "price_change" | "price_change_today" => Ok(SortBy::Change),
         "change_percent" | "price_change_percent" => Ok(SortBy::ChangePercent),
-        _ => Err(format!("{value:?} is none of ticker, price, volume, change, change_percent")),
+        _ => Err(format!("{value:?} is nothing to sort by; write ticker, price, volume, change or change_percent")),
     }
 }
 
@@ -186,24 +239,20 @@ struct List<'a> {
     meta: &'a Meta,
 }
 
-/// `GET /api/stocks/`.
+/// `GET /api/stocks/`: one page of the symbols that have a quote; `total` counts those that the filters admit.
 pub fn list(snapshot: &Snapshot, meta: &Meta, query: &ListQuery) -> Body {
-    let quotes = (0..snapshot.quotes.len()).filter_map(|index| Some((index, quoted(snapshot, index)?)));
-    let mut found: Vec<(usize, &Quote)> = quotes
-        .filter(|(_, (listing, quote))| query.admits(listing, quote))
-        .map(|(index, (_, quote))| (index, quote))
-        .collect();
-    match query.sort_by {
-        SortBy::Ticker if query.descending => found.reverse(),
-        SortBy::Ticker => {}
-        _ => found.sort_by(|(_, a), (_, b)| query.compare(a, b)),
-    }
-    let page: Vec<usize> = found.iter().skip(query.offset).take(query.limit).map(|(index, _)| *index).collect();
+    let admitted = (0..snapshot.quotes.len()).filter_map(|index| {
+        let (listing, quote) = quoted(snapshot, index)?;
+        query.admits(listing, quote).then(|| Candidate { key: query.key(quote), index })
+    });
+    let found: Vec<Candidate> = admitted.collect();
+    let total = found.len();
+    let page = query.page(found);
     let results = rows(snapshot, &page, Stock::of);
     Body::render(&List {
         success: true,
         count: results.len(),
-        total: found.len(),
+        total,
         limit: query.limit,
         offset: query.offset,
         results,
@@ -225,11 +274,11 @@ struct Found<'a> {
 #[derive(Serialize)]
 struct Hit<'a> {
     ticker: &'a str,
-    company_name: &'a str,
+    company_name: Option<&'a str>,
     current_price: Price,
     change_percent: Option<f64>,
     market_cap: Option<()>,
-    exchange: &'a str,
+    exchange: Option<&'a str>,
     match_type: Match,
     url: String,
 }
@@ -243,10 +292,18 @@ enum Match {
     Name,
 }
 
-/// `GET /api/stocks/search/?q=`: the best matches first.
+/// Of what a symbol may hold, only these two mean something else in a path.
+fn url_of(symbol: &str) -> String {
+    format!("/api/stocks/{}/", symbol.replace('/', "%2F").replace('^', "%5E"))
+}
+
+/// `GET /api/stocks/search/?q=`: symbols that have a quote and hold `text` in their symbol or name, however its letters are
+/// written; the best matches first, at most fifty. Empty text finds nothing.
 pub fn search(snapshot: &Snapshot, meta: &Meta, text: &str) -> Body {
+    let text = text.trim();
     let wanted = text.to_uppercase();
     let matches = |listing: &Listing| match listing.symbol.find(&wanted) {
+        _ if wanted.is_empty() => None,
         Some(0) if listing.symbol.len() == wanted.len() => Some(Match::ExactTicker),
         Some(0) => Some(Match::TickerPrefix),
         Some(_) => Some(Match::Ticker),
@@ -261,13 +318,13 @@ pub fn search(snapshot: &Snapshot, meta: &Meta, text: &str) -> Body {
         .into_iter()
         .map(|(match_type, listing, quote)| Hit {
             ticker: &listing.symbol,
-            company_name: &listing.name,
+            company_name: known(&listing.name),
             current_price: quote.price,
             change_percent: quote.change_percent(),
             market_cap: None,
-            exchange: &listing.exchange,
+            exchange: known(&listing.exchange),
             match_type,
-            url: format!("/api/stocks/{}/", listing.symbol),
+            url: url_of(&listing.symbol),
         })
         .collect();
     Body::render(&Found { success: true, query: text, count: results.len(), results, timestamp: meta.as_of, meta })

@@ -35,11 +35,12 @@ impl Quote {
         self.previous_close.map(|before| Price::from_units(self.price.units() - before.units()))
     }
 
-    /// The change in percent, to four places.
+    /// The change in percent, to four places; never minus zero.
     pub fn change_percent(&self) -> Option<f64> {
         let before = self.previous_close.filter(|before| before.units() > 0)?;
         let change = self.price.units() - before.units();
-        Some((change as f64 / before.units() as f64 * 1e6).round() / 1e4)
+        // Adding zero turns the minus zero of a tiny fall into a plain one.
+        Some((change as f64 / before.units() as f64 * 1e6).round() / 1e4 + 0.0)
     }
 }
 
@@ -63,5 +64,10 @@ impl QuoteFlags {
     /// Adds `other`.
     pub fn insert(&mut self, other: Self) {
         self.0 |= other.0;
+    }
+
+    /// Takes `other` away.
+    pub fn remove(&mut self, other: Self) {
+        self.0 &= !other.0;
     }
 }

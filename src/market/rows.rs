@@ -11,7 +11,7 @@ use super::{Listing, Price, Quote, Snapshot};
 #[derive(Serialize)]
 pub(super) struct Mover<'a> {
     ticker: &'a str,
-    name: &'a str,
+    name: Option<&'a str>,
     current_price: Price,
     #[serde(flatten)]
     change: Change,
@@ -21,7 +21,7 @@ pub(super) struct Mover<'a> {
 #[derive(Serialize)]
 pub(super) struct Active<'a> {
     ticker: &'a str,
-    name: &'a str,
+    name: Option<&'a str>,
     current_price: Price,
     volume: Option<i64>,
 }
@@ -39,7 +39,7 @@ pub(super) struct Change {
 #[derive(Serialize)]
 pub(super) struct Ranked<'a> {
     ticker: &'a str,
-    name: &'a str,
+    name: Option<&'a str>,
     current_price: Price,
     #[serde(flatten)]
     change: Change,
@@ -53,9 +53,9 @@ pub(super) struct Ranked<'a> {
 pub(super) struct Stock<'a> {
     ticker: &'a str,
     symbol: &'a str,
-    company_name: &'a str,
-    name: &'a str,
-    exchange: &'a str,
+    company_name: Option<&'a str>,
+    name: Option<&'a str>,
+    exchange: Option<&'a str>,
     sector: Option<&'a str>,
     current_price: Price,
     #[serde(flatten)]
@@ -70,7 +70,8 @@ pub(super) struct Stock<'a> {
     days_range: Option<String>,
     bid_price: Option<Price>,
     ask_price: Option<Price>,
-    bid_ask_spread: Option<Price>,
+    /// Text, as it always was.
+    bid_ask_spread: Option<String>,
     volume: Option<i64>,
     volume_today: Option<i64>,
     avg_volume_3mon: Unknown,
@@ -124,13 +125,13 @@ pub(super) fn rows<'a, T>(snapshot: &'a Snapshot, indices: &[usize], row: fn(&'a
 impl<'a> Mover<'a> {
     pub(super) fn of(listing: &'a Listing, quote: &'a Quote) -> Self {
         let change = Change::of(quote);
-        Self { ticker: &listing.symbol, name: &listing.name, current_price: quote.price, change }
+        Self { ticker: &listing.symbol, name: known(&listing.name), current_price: quote.price, change }
     }
 }
 
 impl<'a> Active<'a> {
     pub(super) fn of(listing: &'a Listing, quote: &'a Quote) -> Self {
-        Self { ticker: &listing.symbol, name: &listing.name, current_price: quote.price, volume: quote.volume }
+        Self { ticker: &listing.symbol, name: known(&listing.name), current_price: quote.price, volume: quote.volume }
     }
 }
 
@@ -138,7 +139,7 @@ impl<'a> Ranked<'a> {
     pub(super) fn of(listing: &'a Listing, quote: &'a Quote) -> Self {
         Self {
             ticker: &listing.symbol,
-            name: &listing.name,
+            name: known(&listing.name),
             current_price: quote.price,
             change: Change::of(quote),
             volume: quote.volume,
@@ -155,10 +156,10 @@ impl<'a> Stock<'a> {
         Self {
             ticker: &listing.symbol,
             symbol: &listing.symbol,
-            company_name: &listing.name,
-            name: &listing.name,
-            exchange: &listing.exchange,
-            sector: Some(&*listing.sector).filter(|sector| !sector.is_empty()),
+            company_name: known(&listing.name),
+            name: known(&listing.name),
+            exchange: known(&listing.exchange),
+            sector: known(&listing.sector),
             current_price: quote.price,
             change: Change::of(quote),
             price_change_week: unknown,
@@ -171,7 +172,7 @@ impl<'a> Stock<'a> {
             days_range: quote.low.zip(quote.high).map(|(low, high)| format!("{low} - {high}")),
             bid_price: quote.bid,
             ask_price: quote.ask,
-            bid_ask_spread: spread,
+            bid_ask_spread: spread.map(|spread| spread.to_string()),
             volume: quote.volume,
             volume_today: quote.volume,
             avg_volume_3mon: unknown,
@@ -191,25 +192,47 @@ impl<'a> Stock<'a> {
             halted: quote.flags.contains(QuoteFlags::HALTED),
             refreshed: !quote.flags.contains(QuoteFlags::NOT_REFRESHED),
             last_updated: quote.at,
-            formatted_price: format!("${}", quote.price),
+            formatted_price: format!("${}", money(quote.price, quote.price)),
             formatted_change: formatted_change(quote),
             formatted_volume: quote.volume.map(formatted_volume),
         }
     }
 }
 
-fn formatted_change(quote: &Quote) -> Option<String> {
-    let (change, percent) = quote.change().zip(quote.change_percent())?;
-    let sign = if change.units() >= 0 { "+" } else { "" };
-    Some(format!("{sign}{change} ({percent:+.2}%)"))
+/// Text that is known; empty text is what is not.
+pub(super) fn known(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
+/// An amount without its sign, in dollars and cents. Of a share below one dollar every place is shown: rounded to cents,
+/// most of its price would be gone.
+fn money(amount: Price, share: Price) -> String {
+    const ONE: i64 = 10_000;
+    const CENT: u64 = 100;
+    let units = amount.units().unsigned_abs();
+    if share.units() < ONE {
+        return amount.to_string().trim_start_matches('-').to_owned();
+    }
+    let cents = (units + CENT / 2) / CENT;
+    format!("{}.{:02}", cents / 100, cents % 100)
+}
+
+/// `+0.12 (+0.58%)`. Both signs are that of the change, even where the rest is rounded to nothing.
+fn formatted_change(quote: &Quote) -> Option<String> {
+    let (change, percent) = quote.change().zip(quote.change_percent())?;
+    let sign = if change.units() >= 0 { '+' } else { '-' };
+    Some(format!("{sign}{} ({sign}{:.2}%)", money(change, quote.price), percent.abs()))
+}
+
+/// `1.2M`. The unit is chosen after rounding, so that 999,999 is `1.0M` and not `1000.0K`.
 fn formatted_volume(volume: i64) -> String {
-    let (scaled, unit) = match volume {
-        1_000_000_000.. => (volume as f64 / 1e9, "B"),
-        1_000_000.. => (volume as f64 / 1e6, "M"),
-        1_000.. => (volume as f64 / 1e3, "K"),
-        _ => return volume.to_string(),
-    };
-    format!("{scaled:.1}{unit}")
+    const THOUSAND: i64 = 1_000;
+    if volume < THOUSAND {
+        return volume.to_string();
+    }
+    let tenths = |size: i64| volume.saturating_add(size / 20) / (size / 10);
+    let units = [("K", tenths(1_000)), ("M", tenths(1_000_000)), ("B", tenths(1_000_000_000))];
+    let below_a_thousand = units.into_iter().find(|(_, tenths)| *tenths < 10 * THOUSAND);
+    let (unit, tenths) = below_a_thousand.unwrap_or(units[2]);
+    format!("{}.{}{unit}", tenths / 10, tenths % 10)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Listing, Quote, Snapshot};
+use super::{Listing, Snapshot};
 
 /// The longest ranking that is kept, and so the largest `limit`.
 pub const LONGEST_RANKING: usize = 100;
@@ -50,8 +50,8 @@ pub struct Statistics {
 /// One sector.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SectorStatistics {
-    /// Its name.
-    pub sector: String,
+    /// Its name, as the universe spells it.
+    pub name: String,
     /// Symbols with a quote.
     pub total: usize,
     /// Above the previous close.
@@ -62,8 +62,14 @@ pub struct SectorStatistics {
     pub unchanged: usize,
     /// Mean change in percent, each symbol alike, to four places; `null` where no change is known.
     pub average_change_percent: Option<f64>,
-    #[serde(skip)]
-    changes: (f64, usize),
+}
+
+/// A sector while it is being counted.
+#[derive(Default)]
+struct SectorTally {
+    counts: SectorStatistics,
+    sum_of_percents: f64,
+    known_percents: usize,
 }
 
 impl Statistics {
@@ -81,29 +87,30 @@ impl Statistics {
             top_losers: Vec::new(),
             most_active: Vec::new(),
         };
-        let mut sectors: BTreeMap<&str, SectorStatistics> = BTreeMap::new();
-        let mut changes = Vec::with_capacity(snapshot.quotes.len());
-        let mut volumes = Vec::with_capacity(snapshot.quotes.len());
+        let mut sectors: BTreeMap<&str, SectorTally> = BTreeMap::new();
+        let (mut rises, mut falls, mut volumes) = (Vec::new(), Vec::new(), Vec::new());
         for (index, (listing, quote)) in snapshot.universe.listings().iter().zip(&snapshot.quotes).enumerate() {
             let Some(quote) = quote else { continue };
-            statistics.count(listing, quote);
+            // The change itself says which way: a fall of less than the last place of the percentage is still a fall.
+            let direction = quote.change().map(|change| change.units().cmp(&0));
+            let percent = quote.change_percent();
+            statistics.count(listing, direction);
             if !listing.sector.is_empty() {
-                sectors.entry(&listing.sector).or_default().count(quote);
+                sectors.entry(&listing.sector).or_default().count(direction, percent);
             }
-            if let Some(percent) = quote.change_percent() {
-                changes.push((percent, index));
+            match direction.zip(percent) {
+                Some((Ordering::Greater, percent)) => rises.push((percent, index)),
+                Some((Ordering::Less, percent)) => falls.push((-percent, index)),
+                _ => {}
             }
             if let Some(volume) = quote.volume.filter(|volume| *volume > 0) {
-                volumes.push((volume as f64, index));
+                volumes.push((volume, index));
             }
         }
         statistics.sectors = sectors.into_iter().map(|(name, sector)| sector.named(name)).collect();
-        let up: Vec<_> = changes.iter().copied().filter(|(percent, _)| *percent > 0.0).collect();
-        let down: Vec<_> =
-            changes.iter().filter(|(percent, _)| *percent < 0.0).map(|(p, index)| (-p, *index)).collect();
-        statistics.top_gainers = best(up);
-        statistics.top_losers = best(down);
-        statistics.most_active = best(volumes);
+        statistics.top_gainers = best(rises, f64::total_cmp);
+        statistics.top_losers = best(falls, f64::total_cmp);
+        statistics.most_active = best(volumes, i64::cmp);
         statistics
     }
 
@@ -116,46 +123,46 @@ impl Statistics {
         }
     }
 
-    fn count(&mut self, listing: &Listing, quote: &Quote) {
+    fn count(&mut self, listing: &Listing, direction: Option<Ordering>) {
         self.total_stocks += 1;
-        self.nyse_stocks += usize::from(listing.exchange == "NYSE");
-        self.nasdaq_stocks += usize::from(listing.exchange == "NASDAQ");
-        if let Some(change) = quote.change() {
-            match change.units().cmp(&0) {
-                Ordering::Greater => self.gainers += 1,
-                Ordering::Less => self.losers += 1,
-                Ordering::Equal => self.unchanged += 1,
-            }
+        self.nyse_stocks += usize::from(listing.exchange.eq_ignore_ascii_case("NYSE"));
+        self.nasdaq_stocks += usize::from(listing.exchange.eq_ignore_ascii_case("NASDAQ"));
+        match direction {
+            Some(Ordering::Greater) => self.gainers += 1,
+            Some(Ordering::Less) => self.losers += 1,
+            Some(Ordering::Equal) => self.unchanged += 1,
+            None => {}
         }
     }
 }
 
-impl SectorStatistics {
-    fn count(&mut self, quote: &Quote) {
-        self.total += 1;
-        let Some(change) = quote.change() else { return };
-        match change.units().cmp(&0) {
-            Ordering::Greater => self.gainers += 1,
-            Ordering::Less => self.losers += 1,
-            Ordering::Equal => self.unchanged += 1,
+impl SectorTally {
+    fn count(&mut self, direction: Option<Ordering>, percent: Option<f64>) {
+        self.counts.total += 1;
+        match direction {
+            Some(Ordering::Greater) => self.counts.gainers += 1,
+            Some(Ordering::Less) => self.counts.losers += 1,
+            Some(Ordering::Equal) => self.counts.unchanged += 1,
+            None => {}
         }
-        if let Some(percent) = quote.change_percent() {
-            self.changes.0 += percent;
-            self.changes.1 += 1;
+        if let Some(percent) = percent {
+            self.sum_of_percents += percent;
+            self.known_percents += 1;
         }
     }
 
-    fn named(mut self, name: &str) -> Self {
-        let (sum, count) = self.changes;
-        name.clone_into(&mut self.sector);
-        self.average_change_percent = (count > 0).then(|| (sum / count as f64 * 1e4).round() / 1e4);
-        self
+    fn named(self, name: &str) -> SectorStatistics {
+        let Self { counts, sum_of_percents, known_percents } = self;
+        // Adding zero: a mean of almost nothing is not minus zero.
+        let mean = || (sum_of_percents / known_percents as f64 * 1e4).round() / 1e4 + 0.0;
+        let average_change_percent = (known_percents > 0).then(mean);
+        SectorStatistics { name: name.to_owned(), average_change_percent, ..counts }
     }
 }
 
 /// The indices of the largest values, largest first, ties in order of the symbols. Only what is kept is sorted.
-fn best(mut candidates: Vec<(f64, usize)>) -> Vec<usize> {
-    let order = |a: &(f64, usize), b: &(f64, usize)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+fn best<V>(mut candidates: Vec<(V, usize)>, compare: impl Fn(&V, &V) -> Ordering) -> Vec<usize> {
+    let order = |a: &(V, usize), b: &(V, usize)| compare(&b.0, &a.0).then(a.1.cmp(&b.1));
     if candidates.len() > LONGEST_RANKING {
         candidates.select_nth_unstable_by(LONGEST_RANKING, order);
         candidates.truncate(LONGEST_RANKING);

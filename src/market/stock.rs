@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::rows::{Stock, Unknown, quoted};
+use super::rows::{Stock, Unknown, known, quoted};
 use super::{Body, Listing, Meta, Price, Quote, Snapshot};
 use crate::calendar::Phase;
 
@@ -43,7 +43,7 @@ struct Quality {
 #[derive(Serialize)]
 struct Realtime<'a> {
     ticker: &'a str,
-    company_name: &'a str,
+    company_name: Option<&'a str>,
     current_price: Price,
     open_price: Option<Price>,
     high_price: Option<Price>,
@@ -87,7 +87,7 @@ pub fn realtime(snapshot: &Snapshot, meta: &Meta, symbol: &str) -> Option<Body> 
     let (listing, quote) = find(snapshot, symbol)?;
     Some(Body::render(&Realtime {
         ticker: &listing.symbol,
-        company_name: &listing.name,
+        company_name: known(&listing.name),
         current_price: quote.price,
         open_price: quote.open,
         high_price: quote.high,
@@ -103,5 +103,5 @@ pub fn realtime(snapshot: &Snapshot, meta: &Meta, symbol: &str) -> Option<Body> 
 }
 
 fn find<'a>(snapshot: &'a Snapshot, symbol: &str) -> Option<(&'a Listing, &'a Quote)> {
-    quoted(snapshot, snapshot.universe.position(&symbol.to_uppercase())?)
+    quoted(snapshot, snapshot.universe.position_ignoring_case(symbol)?)
 }

@@ -1,1 +1,394 @@
+//! What a client sees of a small market.
 
+use bytes::Bytes;
+use chrono::TimeZone;
+
+use super::*;
+
+mod lists;
+mod parts;
+mod properties;
+
+/// Monday, half an hour into the session.
+fn ten_in_the_morning() -> DateTime<Utc> {
+    Utc.with_ymd_and_hms(2026, 11, 23, 15, 0, 0).unwrap()
+}
+
+/// A riser, the dearest share there is, a faller below a dollar, one that is listed but was never quoted, one without a
+/// previous close of which nothing but the symbol is known, one that has not moved, and one that has moved by next to nothing.
+fn universe() -> Universe {
+    let text = "symbol,name,exchange,sector\n\
+         AAPL,Apple Inc.,NASDAQ,Information Technology\n\
+         BRK.A,Berkshire Hathaway Inc.,NYSE,Financials\n\
+         GHST,Ghost Corporation,NYSE,Financials\n\
+         NEWC,,,\n\
+         PNNY,Penny Apple Mines,NASDAQ,Materials\n\
+         STLL,Still Water,NYSE,Materials\n\
+         WISP,Wisp of Wind,NYSE,Financials\n";
+    Universe::parse_csv(text, "small.csv").unwrap()
+}
+
+fn price(decimal: f64) -> Price {
+    Price::from_decimal(decimal).unwrap()
+}
+
+fn quote(last: f64, before: Option<f64>, volume: Option<i64>) -> Quote {
+    Quote {
+        at: ten_in_the_morning() - chrono::TimeDelta::seconds(75),
+        price: price(last),
+        previous_close: before.map(price),
+        open: None,
+        high: None,
+        low: None,
+        bid: None,
+        ask: None,
+        volume,
+        flags: QuoteFlags::default(),
+    }
+}
+
+fn snapshot() -> Snapshot {
+    let mut apple = quote(20.506, Some(20.386), Some(1_234_567));
+    apple.open = Some(price(20.4));
+    apple.high = Some(price(20.75));
+    apple.low = Some(price(20.3));
+    apple.bid = Some(price(20.5));
+    apple.ask = Some(price(20.51));
+    let mut penny = quote(0.0042, Some(0.0056), Some(999_999));
+    penny.flags.insert(QuoteFlags::MOVED_OVER_25_PERCENT);
+    penny.flags.insert(QuoteFlags::NOT_REFRESHED);
+    let quotes = vec![
+        Some(apple),
+        Some(quote(700_000.0, Some(693_000.0), Some(812))),
+        None,
+        Some(quote(12.0, None, None)),
+        Some(penny),
+        Some(quote(5.0, Some(5.0), Some(0))),
+        Some(quote(699_999.999_9, Some(700_000.0), Some(812))),
+    ];
+    let cycle = Cycle {
+        id: Uuid::from_u128(7),
+        slot: ten_in_the_morning(),
+        source: "massive".to_owned(),
+        simulated: false,
+        as_of: ten_in_the_morning(),
+        finished_at: ten_in_the_morning() + chrono::TimeDelta::seconds(2),
+        expected: 7,
+        fresh: 5,
+        failed: 2,
+    };
+    Snapshot { universe: Arc::new(universe()), quotes, cycle }
+}
+
+fn meta(snapshot: &Snapshot) -> Meta {
+    Meta {
+        cycle_id: snapshot.cycle.id,
+        source: snapshot.cycle.source.clone(),
+        simulated: snapshot.cycle.simulated,
+        as_of: snapshot.cycle.as_of,
+        age_seconds_market: 3,
+        stale: false,
+        completeness: snapshot.cycle.completeness(),
+        phase: Phase::Regular,
+        next_transition: Utc.with_ymd_and_hms(2026, 11, 23, 21, 0, 0).unwrap(),
+        cause: None,
+        rendered_at: ten_in_the_morning() + chrono::TimeDelta::seconds(3),
+    }
+}
+
+/// The text of a body as it is sent, broken into lines down to `depth`.
+fn broken(body: &Body, depth: usize) -> String {
+    let mut shown = String::new();
+    let (mut level, mut quoted, mut escaped) = (0, false, false);
+    let line = |shown: &mut String, level: usize| {
+        shown.push('\n');
+        shown.push_str(&"  ".repeat(level));
+    };
+    for character in std::str::from_utf8(&body.bytes).unwrap().chars() {
+        if !quoted && matches!(character, '}' | ']') {
+            level -= 1;
+            if level < depth {
+                line(&mut shown, level);
+            }
+        }
+        shown.push(character);
+        if !quoted && matches!(character, '{' | '[') {
+            level += 1;
+        }
+        if !quoted && matches!(character, '{' | '[' | ',') && level <= depth {
+            line(&mut shown, level);
+        }
+        quoted ^= character == '"' && !escaped;
+        escaped = character == '\\' && !escaped;
+    }
+    shown
+}
+
+/// The body without its `meta`, which is the same in each.
+fn without_meta(body: &Body, depth: usize) -> String {
+    let text = std::str::from_utf8(&body.bytes).unwrap();
+    let said = serde_json::to_string(&meta(&snapshot())).unwrap();
+    let shorter = text.replace(&format!(",\"meta\":{said}"), "");
+    assert_ne!(text, shorter, "every body carries the meta");
+    broken(&Body { bytes: Bytes::from(shorter), etag: String::new() }, depth)
+}
+
+fn bodies() -> Bodies {
+    let snapshot = snapshot();
+    Bodies::render(&snapshot, &Statistics::compute(&snapshot), &meta(&snapshot))
+}
+
+#[test]
+fn the_market_at_a_glance() {
+    insta::assert_snapshot!(broken(&bodies().market_stats, 2), @r#"
+    {
+      "market_overview":{
+        "total_stocks":6,
+        "nyse_stocks":3,
+        "nasdaq_stocks":2,
+        "gainers":2,
+        "losers":2,
+        "unchanged":1
+      },
+      "top_gainers":[
+        {"ticker":"BRK.A","name":"Berkshire Hathaway Inc.","current_price":700000.0,"price_change":7000.0,"price_change_today":7000.0,"price_change_percent":1.0101,"change_percent":1.0101},
+        {"ticker":"AAPL","name":"Apple Inc.","current_price":20.506,"price_change":0.12,"price_change_today":0.12,"price_change_percent":0.5886,"change_percent":0.5886}
+      ],
+      "top_losers":[
+        {"ticker":"PNNY","name":"Penny Apple Mines","current_price":0.0042,"price_change":-0.0014,"price_change_today":-0.0014,"price_change_percent":-25.0,"change_percent":-25.0},
+        {"ticker":"WISP","name":"Wisp of Wind","current_price":699999.9999,"price_change":-0.0001,"price_change_today":-0.0001,"price_change_percent":0.0,"change_percent":0.0}
+      ],
+      "most_active":[
+        {"ticker":"AAPL","name":"Apple Inc.","current_price":20.506,"volume":1234567},
+        {"ticker":"PNNY","name":"Penny Apple Mines","current_price":0.0042,"volume":999999},
+        {"ticker":"BRK.A","name":"Berkshire Hathaway Inc.","current_price":700000.0,"volume":812},
+        {"ticker":"WISP","name":"Wisp of Wind","current_price":699999.9999,"volume":812}
+      ],
+      "sectors":[
+        {"name":"Financials","total":2,"gainers":1,"losers":1,"unchanged":0,"average_change_percent":0.5051},
+        {"name":"Information Technology","total":1,"gainers":1,"losers":0,"unchanged":0,"average_change_percent":0.5886},
+        {"name":"Materials","total":2,"gainers":0,"losers":1,"unchanged":1,"average_change_percent":-12.5}
+      ],
+      "last_updated":"2026-11-23T15:00:00Z",
+      "meta":{
+        "cycle_id":"00000000-0000-0000-0000-000000000007",
+        "source":"massive",
+        "simulated":false,
+        "as_of":"2026-11-23T15:00:00Z",
+        "age_seconds_market":3,
+        "stale":false,
+        "completeness":0.7142,
+        "phase":"regular",
+        "next_transition":"2026-11-23T21:00:00Z",
+        "cause":null,
+        "rendered_at":"2026-11-23T15:00:03Z"
+      }
+    }
+    "#);
+}
+
+#[test]
+fn a_ranking_is_cut_at_its_limit() {
+    let snapshot = snapshot();
+    let statistics = Statistics::compute(&snapshot);
+    let shown = |which, limit| without_meta(&ranking(&snapshot, &statistics, &meta(&snapshot), which, limit), 2);
+    insta::assert_snapshot!(shown(Ranking::TopGainers, 1), @r#"
+    {
+      "top_gainers":[
+        {"ticker":"BRK.A","name":"Berkshire Hathaway Inc.","current_price":700000.0,"price_change":7000.0,"price_change_today":7000.0,"price_change_percent":1.0101,"change_percent":1.0101,"volume":812,"market_cap":null,"wordpress_url":null}
+      ],
+      "count":1,
+      "timestamp":"2026-11-23T15:00:00Z"
+    }
+    "#);
+    insta::assert_snapshot!(shown(Ranking::TopLosers, 100), @r#"
+    {
+      "top_losers":[
+        {"ticker":"PNNY","name":"Penny Apple Mines","current_price":0.0042,"price_change":-0.0014,"price_change_today":-0.0014,"price_change_percent":-25.0,"change_percent":-25.0,"volume":999999,"market_cap":null,"wordpress_url":null},
+        {"ticker":"WISP","name":"Wisp of Wind","current_price":699999.9999,"price_change":-0.0001,"price_change_today":-0.0001,"price_change_percent":0.0,"change_percent":0.0,"volume":812,"market_cap":null,"wordpress_url":null}
+      ],
+      "count":2,
+      "timestamp":"2026-11-23T15:00:00Z"
+    }
+    "#);
+    assert_eq!(shown(Ranking::MostActive, 10), without_meta(&bodies().most_active, 2));
+}
+
+#[test]
+fn what_is_trending_and_the_counts() {
+    let bodies = bodies();
+    insta::assert_snapshot!(without_meta(&bodies.trending, 2), @r#"
+    {
+      "high_volume":[
+        {"ticker":"AAPL","name":"Apple Inc.","current_price":20.506,"price_change":0.12,"price_change_today":0.12,"price_change_percent":0.5886,"change_percent":0.5886,"volume":1234567,"market_cap":null,"wordpress_url":null},
+        {"ticker":"PNNY","name":"Penny Apple Mines","current_price":0.0042,"price_change":-0.0014,"price_change_today":-0.0014,"price_change_percent":-25.0,"change_percent":-25.0,"volume":999999,"market_cap":null,"wordpress_url":null},
+        {"ticker":"BRK.A","name":"Berkshire Hathaway Inc.","current_price":700000.0,"price_change":7000.0,"price_change_today":7000.0,"price_change_percent":1.0101,"change_percent":1.0101,"volume":812,"market_cap":null,"wordpress_url":null},
+        {"ticker":"WISP","name":"Wisp of Wind","current_price":699999.9999,"price_change":-0.0001,"price_change_today":-0.0001,"price_change_percent":0.0,"change_percent":0.0,"volume":812,"market_cap":null,"wordpress_url":null}
+      ],
+      "top_gainers":[
+        {"ticker":"BRK.A","name":"Berkshire Hathaway Inc.","current_price":700000.0,"price_change":7000.0,"price_change_today":7000.0,"price_change_percent":1.0101,"change_percent":1.0101,"volume":812,"market_cap":null,"wordpress_url":null},
+        {"ticker":"AAPL","name":"Apple Inc.","current_price":20.506,"price_change":0.12,"price_change_today":0.12,"price_change_percent":0.5886,"change_percent":0.5886,"volume":1234567,"market_cap":null,"wordpress_url":null}
+      ],
+      "most_active":[
+        {"ticker":"AAPL","name":"Apple Inc.","current_price":20.506,"price_change":0.12,"price_change_today":0.12,"price_change_percent":0.5886,"change_percent":0.5886,"volume":1234567,"market_cap":null,"wordpress_url":null},
+        {"ticker":"PNNY","name":"Penny Apple Mines","current_price":0.0042,"price_change":-0.0014,"price_change_today":-0.0014,"price_change_percent":-25.0,"change_percent":-25.0,"volume":999999,"market_cap":null,"wordpress_url":null},
+        {"ticker":"BRK.A","name":"Berkshire Hathaway Inc.","current_price":700000.0,"price_change":7000.0,"price_change_today":7000.0,"price_change_percent":1.0101,"change_percent":1.0101,"volume":812,"market_cap":null,"wordpress_url":null},
+        {"ticker":"WISP","name":"Wisp of Wind","current_price":699999.9999,"price_change":-0.0001,"price_change_today":-0.0001,"price_change_percent":0.0,"change_percent":0.0,"volume":812,"market_cap":null,"wordpress_url":null}
+      ],
+      "last_updated":"2026-11-23T15:00:00Z"
+    }
+    "#);
+    insta::assert_snapshot!(without_meta(&bodies.statistics, 2), @r#"
+    {
+      "success":true,
+      "total_stocks":6,
+      "nyse_stocks":3,
+      "nasdaq_stocks":2,
+      "gainers":2,
+      "losers":2,
+      "unchanged":1,
+      "sectors":[
+        {"name":"Financials","total":2,"gainers":1,"losers":1,"unchanged":0,"average_change_percent":0.5051},
+        {"name":"Information Technology","total":1,"gainers":1,"losers":0,"unchanged":0,"average_change_percent":0.5886},
+        {"name":"Materials","total":2,"gainers":0,"losers":1,"unchanged":1,"average_change_percent":-12.5}
+      ],
+      "last_updated":"2026-11-23T15:00:00Z"
+    }
+    "#);
+    insta::assert_snapshot!(without_meta(&bodies.total_tickers, 0), @r#"{"success":true,"total_tickers":6}"#);
+    insta::assert_snapshot!(without_meta(&bodies.gainers_losers, 0), @r#"{"success":true,"gainers":2,"losers":2,"unchanged":1}"#);
+}
+
+#[test]
+fn everything_known_of_one_stock() {
+    let snapshot = snapshot();
+    let body = stock(&snapshot, &meta(&snapshot), "aapl").unwrap();
+    insta::assert_snapshot!(without_meta(&body, 2), @r#"
+    {
+      "success":true,
+      "data":{
+        "ticker":"AAPL",
+        "symbol":"AAPL",
+        "company_name":"Apple Inc.",
+        "name":"Apple Inc.",
+        "exchange":"NASDAQ",
+        "sector":"Information Technology",
+        "current_price":20.506,
+        "price_change":0.12,
+        "price_change_today":0.12,
+        "price_change_percent":0.5886,
+        "change_percent":0.5886,
+        "price_change_week":null,
+        "price_change_month":null,
+        "price_change_year":null,
+        "open_price":20.4,
+        "previous_close":20.386,
+        "days_high":20.75,
+        "days_low":20.3,
+        "days_range":"20.30 - 20.75",
+        "bid_price":20.5,
+        "ask_price":20.51,
+        "bid_ask_spread":"0.01",
+        "volume":1234567,
+        "volume_today":1234567,
+        "avg_volume_3mon":null,
+        "dvav":null,
+        "shares_available":null,
+        "market_cap":null,
+        "market_cap_change_3mon":null,
+        "pe_ratio":null,
+        "pe_change_3mon":null,
+        "dividend_yield":null,
+        "one_year_target":null,
+        "week_52_low":null,
+        "week_52_high":null,
+        "earnings_per_share":null,
+        "book_value":null,
+        "price_to_book":null,
+        "halted":false,
+        "refreshed":true,
+        "last_updated":"2026-11-23T14:58:45Z",
+        "formatted_price":"$20.51",
+        "formatted_change":"+0.12 (+0.59%)",
+        "formatted_volume":"1.2M",
+        "is_gaining":true,
+        "is_losing":false,
+        "volume_above_average":null,
+        "price_near_52_week_high":null,
+        "price_near_52_week_low":null,
+        "price_position_52_week":null,
+        "price_history":[],
+        "price_history_count":0,
+        "data_quality":{"has_price":true,"has_volume":true,"has_market_cap":false,"has_pe_ratio":false,"last_update_age_minutes":1}
+      },
+      "timestamp":"2026-11-23T15:00:00Z"
+    }
+    "#);
+}
+
+#[test]
+fn what_is_not_known_of_a_stock_is_null() {
+    let snapshot = snapshot();
+    let body = stock(&snapshot, &meta(&snapshot), "NEWC").unwrap();
+    let text = without_meta(&body, 2);
+    let said: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.contains("null")).collect();
+    insta::assert_snapshot!(said.join("\n"), @r#"
+    {
+    "success":true,
+    "data":{
+    "ticker":"NEWC",
+    "symbol":"NEWC",
+    "current_price":12.0,
+    "halted":false,
+    "refreshed":true,
+    "last_updated":"2026-11-23T14:58:45Z",
+    "formatted_price":"$12.00",
+    "price_history":[],
+    "price_history_count":0,
+    "data_quality":{"has_price":true,"has_volume":false,"has_market_cap":false,"has_pe_ratio":false,"last_update_age_minutes":1}
+    },
+    "timestamp":"2026-11-23T15:00:00Z"
+    }
+    "#);
+    assert!(stock(&snapshot, &meta(&snapshot), "GHST").is_none(), "listed and never quoted");
+    assert!(stock(&snapshot, &meta(&snapshot), "NOPE").is_none(), "not listed");
+}
+
+#[test]
+fn the_last_price_and_the_state_of_the_market() {
+    let snapshot = snapshot();
+    let mut meta = meta(&snapshot);
+    insta::assert_snapshot!(without_meta(&realtime(&snapshot, &meta, "brk.a").unwrap(), 1), @r#"
+    {
+      "ticker":"BRK.A",
+      "company_name":"Berkshire Hathaway Inc.",
+      "current_price":700000.0,
+      "open_price":null,
+      "high_price":null,
+      "low_price":null,
+      "volume":812,
+      "market_cap":null,
+      "pe_ratio":null,
+      "dividend_yield":null,
+      "last_updated":"2026-11-23T14:58:45Z",
+      "market_status":"open"
+    }
+    "#);
+    for phase in [Phase::Closed, Phase::Pre, Phase::Post, Phase::Overnight, Phase::Break, Phase::Halt] {
+        meta.phase = phase;
+        let body = realtime(&snapshot, &meta, "BRK.A").unwrap();
+        assert!(broken(&body, 0).contains(r#""market_status":"closed""#), "{phase}");
+    }
+    assert!(realtime(&snapshot, &meta, "GHST").is_none());
+}
+
+#[test]
+fn a_tag_names_the_bytes() {
+    let (first, second) = (bodies(), bodies());
+    assert_eq!(first.market_stats, second.market_stats);
+    assert!(first.market_stats.etag.starts_with('"') && first.market_stats.etag.ends_with('"'));
+    let snapshot = snapshot();
+    let stale = Meta { stale: true, cause: Some("the source is silent".to_owned()), ..meta(&snapshot) };
+    let changed = Bodies::render(&snapshot, &Statistics::compute(&snapshot), &stale);
+    assert_ne!(first.market_stats.etag, changed.market_stats.etag);
+}

@@ -1,6 +1,9 @@
 //! What is quoted: a list of symbols with what is known of each.
 
-use serde::Deserialize;
+use csv::StringRecord;
+use serde::Serialize;
+
+use super::short_hash;
 
 /// The longest list that is taken.
 const MOST_LISTINGS: usize = 50_000;
@@ -8,8 +11,11 @@ const MOST_LISTINGS: usize = 50_000;
 /// The longest symbol.
 const LONGEST_SYMBOL: usize = 16;
 
+/// Bytes of the hash that names a list: sixteen digits.
+const HASH_BYTES: usize = 8;
+
 /// One symbol. Empty text is what is not known.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Listing {
     /// As the site spells it: `BRK.B`, `BAC$K`.
     pub symbol: String,
@@ -35,15 +41,13 @@ pub struct UniverseError {
     message: String,
 }
 
-#[derive(Deserialize)]
-struct Row {
-    symbol: String,
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    exchange: String,
-    #[serde(default)]
-    sector: String,
+/// Where the columns are.
+struct Columns {
+    symbol: usize,
+    name: Option<usize>,
+    exchange: Option<usize>,
+    sector: Option<usize>,
+    count: usize,
 }
 
 impl Universe {
@@ -51,39 +55,23 @@ impl Universe {
     /// alone.
     ///
     /// # Errors
-    /// The first line that cannot be used: no symbol, a character that no symbol has, a symbol twice; an empty list.
+    /// The first line that cannot be used: no symbol, a character that no symbol has, a field that goes on in the next line
+    /// (a quote that was never closed would swallow symbols in silence), more fields than there are columns, one symbol too
+    /// many; a symbol twice; an empty list.
     pub fn parse_csv(text: &str, origin: &str) -> Result<Self, UniverseError> {
         let refuse = |message: String| UniverseError { origin: origin.to_owned(), message };
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(text.as_bytes());
-        let header = reader.headers().map_err(|fault| refuse(fault.to_string()))?;
-        let header: csv::StringRecord =
-            header.iter().map(|name| name.trim_start_matches('\u{feff}').to_lowercase()).collect();
-        if !header.iter().any(|name| name == "symbol") {
-            return Err(refuse("line 1: there is no column `symbol`; name it in the first line".to_owned()));
-        }
-        let mut listings: Vec<(u64, Listing)> = Vec::new();
-        for record in reader.records() {
-            let record = record.map_err(|fault| refuse(fault.to_string()))?;
-            let line = record.position().map_or(0, csv::Position::line);
-            let row: Row =
-                record.deserialize(Some(&header)).map_err(|fault| refuse(format!("line {line}: {fault}")))?;
-            let symbol = symbol_of(&row.symbol).map_err(|fault| refuse(format!("line {line}: {fault}")))?;
-            if listings.len() == MOST_LISTINGS {
-                return Err(refuse(format!("line {line}: more than {MOST_LISTINGS} symbols; split the list")));
-            }
-            listings.push((line, Listing { symbol, name: row.name, exchange: row.exchange, sector: row.sector }));
-        }
-        if listings.is_empty() {
+        let mut rows = read_rows(text).map_err(refuse)?;
+        if rows.is_empty() {
             return Err(refuse("there is no symbol in it; add a line for each".to_owned()));
         }
-        listings.sort_by(|(_, a), (_, b)| a.symbol.cmp(&b.symbol));
-        for pair in listings.windows(2) {
+        rows.sort_by(|(_, a), (_, b)| a.symbol.cmp(&b.symbol));
+        for pair in rows.windows(2) {
             let [(first, a), (second, b)] = pair else { continue };
             if a.symbol == b.symbol {
                 return Err(refuse(format!("{} is on line {first} and again on line {second}; remove one", a.symbol)));
             }
         }
-        Ok(Self { listings: listings.into_iter().map(|(_, listing)| listing).collect() })
+        Ok(Self { listings: rows.into_iter().map(|(_, listing)| listing).collect() })
     }
 
     /// How many.
@@ -101,20 +89,99 @@ impl Universe {
         &self.listings
     }
 
-    /// Where `symbol` is in the list; exactly as it is spelt there.
+    /// Where `symbol` is in the list; exactly as it is spelt there. Sources mean something by small letters (`ABCw` is not
+    /// `ABCW`), so their spelling must not be folded.
     pub fn position(&self, symbol: &str) -> Option<usize> {
         self.listings.binary_search_by(|listing| listing.symbol.as_str().cmp(symbol)).ok()
+    }
+
+    /// Where `symbol` is in the list, however its letters are written: for what a person typed.
+    pub fn position_ignoring_case(&self, symbol: &str) -> Option<usize> {
+        self.position(&symbol.to_ascii_uppercase())
+    }
+
+    /// Names the content: equal for equal lists, whatever order and form their files had.
+    pub fn content_hash(&self) -> String {
+        let mut content = Vec::new();
+        for Listing { symbol, name, exchange, sector } in &self.listings {
+            for field in [symbol, name, exchange, sector] {
+                // The length before the text keeps neighbours apart: "AB" + "C" is not "A" + "BC".
+                content.extend_from_slice(&(field.len() as u64).to_le_bytes());
+                content.extend_from_slice(field.as_bytes());
+            }
+        }
+        short_hash(&content, HASH_BYTES)
+    }
+}
+
+/// Each listing with its line.
+fn read_rows(text: &str) -> Result<Vec<(u64, Listing)>, String> {
+    let text = text.trim_start_matches('\u{feff}');
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
+    let header = reader.headers().map_err(|fault| fault.to_string())?;
+    let columns = Columns::of(header)?;
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|fault| fault.to_string())?;
+        let line = line_of(&record, text);
+        let listing = columns.listing(&record).map_err(|fault| format!("line {line}: {fault}"))?;
+        if rows.len() == MOST_LISTINGS {
+            return Err(format!("line {line}: more than {MOST_LISTINGS} symbols; shorten the list"));
+        }
+        rows.push((line, listing));
+    }
+    Ok(rows)
+}
+
+/// The reader says where it began to look for the record, which is before any empty lines.
+fn line_of(record: &StringRecord, text: &str) -> u64 {
+    let Some(position) = record.position() else { return 0 };
+    let start = usize::try_from(position.byte()).unwrap_or(usize::MAX);
+    let rest = text.as_bytes().get(start..).unwrap_or_default();
+    let skipped = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).filter(|byte| **byte == b'\n');
+    skipped.fold(position.line(), |line, _| line + 1)
+}
+
+impl Columns {
+    fn of(header: &StringRecord) -> Result<Self, String> {
+        let place = |wanted: &str| header.iter().position(|name| name.trim().eq_ignore_ascii_case(wanted));
+        Ok(Self {
+            symbol: place("symbol").ok_or("the first line has no column `symbol`; name it there")?,
+            name: place("name"),
+            exchange: place("exchange"),
+            sector: place("sector"),
+            count: header.len(),
+        })
+    }
+
+    /// Fields that are missing at the end of a line are empty.
+    fn listing(&self, record: &StringRecord) -> Result<Listing, String> {
+        if record.iter().any(|field| field.contains(['\r', '\n'])) {
+            return Err("a quote (\") is not closed before the line ends; close or remove it".to_owned());
+        }
+        if record.iter().skip(self.count).any(|field| !field.trim().is_empty()) {
+            let (has, columns) = (record.len(), self.count);
+            return Err(format!("{has} fields for {columns} columns; put text that holds a comma in quotes"));
+        }
+        let field = |place: Option<usize>| place.and_then(|place| record.get(place)).unwrap_or_default().trim();
+        Ok(Listing {
+            symbol: symbol_of(field(Some(self.symbol)))?,
+            name: field(self.name).to_owned(),
+            exchange: field(self.exchange).to_owned(),
+            sector: field(self.sector).to_owned(),
+        })
     }
 }
 
 fn symbol_of(text: &str) -> Result<String, String> {
-    let symbol = text.trim().to_uppercase();
+    // Only ASCII: other letters that grow into A-Z are mistakes to be shown, not symbols.
+    let symbol = text.to_ascii_uppercase();
     let allowed = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || ".$-=/^".contains(c);
     if symbol.is_empty() {
-        Err("the symbol is missing".to_owned())
+        Err("the symbol is missing; write one or remove the line".to_owned())
     } else if symbol.len() > LONGEST_SYMBOL || !symbol.chars().all(allowed) {
         let shown: String = symbol.chars().take(LONGEST_SYMBOL + 4).collect();
-        Err(format!("{shown:?} is not a symbol: up to {LONGEST_SYMBOL} of A-Z 0-9 . $ - = / ^"))
+        Err(format!("{shown:?} is not a symbol; write up to {LONGEST_SYMBOL} of A-Z 0-9 . $ - = / ^"))
     } else {
         Ok(symbol)
     }

@@ -1,6 +1,6 @@
 //! Writing the ledger: how a slot becomes a row, and a row a result.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
@@ -12,6 +12,9 @@ use crate::schedule::JobSpec;
 use crate::store::{Finish, JobRun, NewRun, Origin, RunState, Store, StoreError};
 
 use std::sync::Arc;
+
+/// A start just before a slot still gets its chance.
+const SHORTEST_COLD_START: TimeDelta = TimeDelta::seconds(30);
 
 /// The right to run one attempt of one slot.
 #[derive(Debug, Clone)]
@@ -72,11 +75,14 @@ impl Ledger {
         }
     }
 
-    /// A slot that is run late keeps a fair share of time; one that is on time must be done by its own deadline.
+    /// A slot that is on time must be done by its own deadline; one that is run late keeps a fair share of time; the run at
+    /// start may go on trying until the schedule takes over.
     fn deadline(&self, spec: &JobSpec, slot: DateTime<Utc>, origin: Origin) -> DateTime<Utc> {
+        let now = self.clock.now();
         match origin {
             Origin::Scheduled => slot + spec.deadline,
-            _ => self.clock.now() + spec.deadline,
+            Origin::ColdStart => spec.trigger.next_after(&self.calendar, now).max(now + SHORTEST_COLD_START),
+            Origin::Catchup | Origin::Manual | Origin::Api => now + spec.deadline,
         }
     }
 

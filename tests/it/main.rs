@@ -1,1 +1,14 @@
-fn main() {}
+//! The daemon as its users see it: real parts, a clock that can be moved, and a simulated world outside.
+
+mod commands;
+mod harness;
+mod ingestion;
+mod ledger;
+mod observability;
+mod process;
+mod renewals;
+mod serving;
+mod sim_massive;
+mod sim_sentry;
+mod store;
+mod tidy;

@@ -72,7 +72,7 @@ impl Provider for Massive {
             name: "massive",
             source: "massive",
             simulated: false,
-            quota: Quota { requests: self.config.requests_per_minute, per: Duration::from_mins(1) },
+            quota: Quota { requests: self.config.requests_per_minute, per: Duration::from_mins(1), burst: 1 },
             max_batch: usize::MAX,
             delay: self.config.delay,
         }

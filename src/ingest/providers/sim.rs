@@ -96,7 +96,7 @@ impl Provider for SimulatedExchange {
             name: "sim",
             source: "simulated",
             simulated: true,
-            quota: Quota { requests: 6_000, per: Duration::from_mins(1) },
+            quota: Quota { requests: 6_000, per: Duration::from_mins(1), burst: 300 },
             max_batch: 200,
             delay: Duration::ZERO,
         }

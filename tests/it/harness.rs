@@ -1,0 +1,259 @@
+//! A daemon in the test's own process, on a clock the test moves, against either database.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwether::clock::{Clock, SharedClock, SimClock};
+use bellwether::config::{Config, DatabaseTarget, Environment};
+use bellwether::daemon::Daemon;
+use bellwether::store::{Access, JobRun, RunFilter, RunState, Store};
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{ConnectOptions, Connection, Executor};
+use tempfile::TempDir;
+
+/// The longest any state is waited for, in real time: far more than it takes, so that a slow machine is no failure.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Which database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+/// A database of the test's own, gone with it.
+pub struct Database {
+    pub url: String,
+    _directory: TempDir,
+}
+
+impl Database {
+    /// A new, empty one.
+    pub async fn create(engine: Engine) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let url = match engine {
+            Engine::Sqlite => format!("sqlite:{}", directory.path().join("bellwether.db").display()),
+            Engine::Postgres => create_postgres_database().await,
+        };
+        Self { url, _directory: directory }
+    }
+
+    /// Opened and migrated.
+    pub async fn store(&self) -> Store {
+        let config = Config::load(None, &[("DATABASE_URL", self.url.as_str())].into_iter().collect()).unwrap();
+        let store = Store::open(&config.database, Access::Writer, 4, Duration::from_secs(10)).await.unwrap();
+        store.migrate().await.unwrap();
+        store
+    }
+
+    /// Runs SQL beside the daemon, as an operator would with `sqlite3` or `psql`.
+    pub async fn execute(&self, sql: String) {
+        match self.target() {
+            DatabaseTarget::Sqlite(path) => {
+                let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path).busy_timeout(PATIENCE);
+                options.connect().await.unwrap().execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
+            }
+            DatabaseTarget::Postgres(_) => {
+                let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
+                connection.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
+            }
+        }
+    }
+
+    /// The rows of a query, each as its columns' texts joined by `|`.
+    pub async fn query(&self, sql: &str) -> Vec<String> {
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        let rows: Vec<(String,)> = match self.target() {
+            DatabaseTarget::Sqlite(path) => {
+                let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path).busy_timeout(PATIENCE);
+                sqlx::query_as(sql).fetch_all(&mut options.connect().await.unwrap()).await.unwrap()
+            }
+            DatabaseTarget::Postgres(_) => {
+                let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
+                sqlx::query_as(sql).fetch_all(&mut connection).await.unwrap()
+            }
+        };
+        rows.into_iter().map(|(text,)| text).collect()
+    }
+
+    fn target(&self) -> DatabaseTarget {
+        Config::load(None, &[("DATABASE_URL", self.url.as_str())].into_iter().collect()).unwrap().database
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test command names its throw-away cluster in the environment")]
+fn postgres_url() -> String {
+    std::env::var("BELLWETHER_TEST_POSTGRES").unwrap_or_else(|_| {
+        panic!("no PostgreSQL to test against: run ./scripts/test, which starts one, or set BELLWETHER_TEST_POSTGRES")
+    })
+}
+
+async fn create_postgres_database() -> String {
+    let server = postgres_url();
+    let name = format!("t_{}", uuid::Uuid::now_v7().simple());
+    let mut connection = sqlx::PgConnection::connect(&server).await.unwrap();
+    connection.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
+    let mut url = url::Url::parse(&server).unwrap();
+    url.set_path(&name);
+    url.to_string()
+}
+
+/// A daemon and the world it lives in.
+pub struct World {
+    pub clock: Arc<SimClock>,
+    pub database: Database,
+    settings: Vec<(String, String)>,
+}
+
+impl World {
+    /// A world at `at`, with settings by their environment names.
+    pub async fn at(at: &str, engine: Engine, settings: &[(&str, &str)]) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let database = Database::create(engine).await;
+        let mut all: Vec<(String, String)> = vec![
+            ("BELLWETHER_LISTEN".into(), "127.0.0.1:0".into()),
+            ("BELLWETHER_METRICS_LISTEN".into(), "127.0.0.1:0".into()),
+            // Stories run without the second waker: the schedule must be right when it never fires.
+            ("BELLWETHER_SCHEDULE__CRON_WAKER".into(), "false".into()),
+            ("DATABASE_URL".into(), database.url.clone()),
+        ];
+        all.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        Self { clock: SimClock::at(instant(at)), database, settings: all }
+    }
+
+    /// Changes a setting, by its environment name, for daemons started later.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// The configuration of a daemon here.
+    pub fn config(&self) -> Config {
+        let environment: Environment = self.settings.iter().cloned().collect();
+        Config::load(None, &environment).unwrap_or_else(|problems| panic!("{:#?}", problems.0))
+    }
+
+    /// Starts a daemon here.
+    pub async fn start(&self) -> Running {
+        let daemon = Daemon::start(self.config(), Arc::clone(&self.clock) as SharedClock).await.unwrap();
+        Running { http: client(), daemon }
+    }
+
+    /// Starts a daemon on threads of its own, so that it can be killed like a process.
+    pub fn start_to_kill(&self) -> Doomed {
+        let (config, clock) = (self.config(), Arc::clone(&self.clock) as SharedClock);
+        let (started, starts) = std::sync::mpsc::channel();
+        let (kill, killed) = tokio::sync::oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            runtime.block_on(async {
+                let _daemon = Daemon::start(config, clock).await.unwrap();
+                started.send(()).unwrap();
+                let _ = killed.await;
+            });
+            // Every task ends at its next wait, whatever it was doing.
+            runtime.shutdown_timeout(PATIENCE);
+        });
+        starts.recv_timeout(PATIENCE).unwrap();
+        Doomed { kill, thread }
+    }
+
+    /// The ledger of one job, oldest slot first, a line a row.
+    pub async fn ledger(&self, running: &Running, job: &str) -> Vec<JobRun> {
+        let filter = RunFilter { job: Some(job.to_owned()), state: None, limit: 100_000 };
+        let mut runs = running.daemon.store.list_runs(&filter).await.unwrap();
+        runs.reverse();
+        runs
+    }
+
+    /// Moves the clock to `to` and waits until the planner has looked at the schedule there and every run has ended.
+    pub async fn advance_to(&self, running: &Running, to: DateTime<Utc>) {
+        self.clock.advance_to(to);
+        let monotonic = self.clock.monotonic();
+        eventually("the planner is done at the new time", async || {
+            running.daemon.scheduler.last_tick() == Some(monotonic) && running.daemon.scheduler.running() == 0
+        })
+        .await;
+    }
+}
+
+/// A daemon that runs in this process.
+pub struct Running {
+    pub daemon: Daemon,
+    pub http: reqwest::Client,
+}
+
+impl Running {
+    /// GET, as status and JSON.
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        let response = self.http.get(format!("http://{}{path}", self.daemon.api)).send().await.unwrap();
+        let status = response.status().as_u16();
+        let text = response.text().await.unwrap();
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// Waits until market data is served and gives the statistics.
+    pub async fn stats(&self) -> Value {
+        eventually("market data is served", async || self.get("/api/market-stats/").await.0 == 200).await;
+        self.get("/api/market-stats/").await.1
+    }
+
+    /// Stops it; nothing may be left running in its ledger.
+    pub async fn stop(self) {
+        let filter = RunFilter { job: None, state: Some(RunState::Running), limit: 10 };
+        eventually("no run is under way", async || self.daemon.store.list_runs(&filter).await.unwrap().is_empty()).await;
+        self.daemon.stop().await;
+    }
+}
+
+/// A daemon on threads of its own.
+pub struct Doomed {
+    kill: tokio::sync::oneshot::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Doomed {
+    /// Ends it wherever it is: no drain, no goodbye.
+    pub fn kill(self) {
+        drop(self.kill);
+        self.thread.join().unwrap();
+    }
+}
+
+/// Waits for a state, and fails by its name when it does not come.
+pub async fn eventually<F, Fut>(what: &str, mut holds: F)
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = bool>,
+{
+    let waiting = async {
+        while !holds().await {
+            pause().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never came true: {what}"));
+}
+
+#[expect(clippy::disallowed_methods, reason = "between two looks at a state; no outcome depends on its length")]
+async fn pause() {
+    tokio::time::sleep(Duration::from_millis(5)).await;
+}
+
+/// An HTTP client that gives up.
+pub fn client() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().timeout(PATIENCE).build().unwrap()
+}
+
+/// An instant from its RFC 3339 text.
+pub fn instant(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+/// Writes a universe of symbols to `path`.
+pub fn write_universe(path: &Path, symbols: impl Iterator<Item = String>) {
+    let lines: String = symbols.map(|symbol| format!("{symbol},NYSE\n")).collect();
+    std::fs::write(path, format!("symbol,exchange\n{lines}")).unwrap();
+}

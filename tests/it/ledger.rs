@@ -1,0 +1,132 @@
+//! The schedule as the ledger shows it: each slot once, none lost, whatever was killed.
+
+use bellwether::store::RunState;
+use chrono::TimeDelta;
+
+use crate::harness::{Engine, World, eventually, instant};
+
+#[tokio::test]
+async fn a_session_has_its_cycles_its_closing_cycle_and_nothing_else() {
+    let world = World::at("2027-03-15T13:29:50Z", Engine::Sqlite, &[]).await;
+    let running = world.start().await;
+    running.stats().await;
+    let (open, close) = (instant("2027-03-15T13:30:00Z"), instant("2027-03-15T20:00:00Z"));
+    let mut at = open;
+    while at <= close + TimeDelta::hours(1) {
+        world.advance_to(&running, at).await;
+        at += TimeDelta::seconds(180);
+    }
+    let ingest = world.ledger(&running, "ingest").await;
+    let slots: Vec<_> = ingest.iter().filter(|run| run.origin.name() == "scheduled").collect();
+    assert_eq!(slots.len(), 130);
+    for (slot, n) in slots.iter().zip(0..) {
+        assert_eq!(slot.scheduled_for, open + TimeDelta::seconds(180) * n);
+        assert_eq!((slot.state, slot.phase.as_str(), slot.attempt), (RunState::Ok, "regular", 1));
+    }
+    let closing = world.ledger(&running, "ingest-close").await;
+    assert_eq!(closing.iter().map(|run| (run.scheduled_for, run.state)).collect::<Vec<_>>(), [
+        (instant("2027-03-15T20:05:00Z"), RunState::Ok)
+    ]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_half_day_ends_at_one_and_a_holiday_has_no_slot() {
+    // Thanksgiving 2027 is the 25th; the day after closes at 13:00 New York, 18:00 UTC.
+    let world = World::at("2027-11-25T12:00:00Z", Engine::Sqlite, &[]).await;
+    let running = world.start().await;
+    running.stats().await;
+    world.advance_to(&running, instant("2027-11-25T23:00:00Z")).await;
+    world.advance_to(&running, instant("2027-11-26T17:57:00Z")).await;
+    world.advance_to(&running, instant("2027-11-26T18:05:00Z")).await;
+    let scheduled = world.ledger(&running, "ingest").await.into_iter().filter(|run| run.origin.name() != "cold_start");
+    let slots: Vec<_> = scheduled.map(|run| run.scheduled_for).collect();
+    assert_eq!(slots.first(), Some(&instant("2027-11-26T14:30:00Z")));
+    assert_eq!(slots.last(), Some(&instant("2027-11-26T17:57:00Z")));
+    assert_eq!(slots.len(), 70, "three and a half hours of slots, left out ones too");
+    let closing = world.ledger(&running, "ingest-close").await;
+    assert_eq!(closing.last().map(|run| run.scheduled_for), Some(instant("2027-11-26T18:05:00Z")));
+    running.stop().await;
+}
+
+async fn the_schedule_is_right_on_both_nights(engine: Engine) {
+    for (eve, spring_or_fall) in [
+        ("2027-03-12T23:00:00Z", ["2027-03-13T08:00:00Z", "2027-03-14T07:00:00Z", "2027-03-15T07:00:00Z"]),
+        ("2027-11-05T23:00:00Z", ["2027-11-06T07:00:00Z", "2027-11-07T08:00:00Z", "2027-11-08T08:00:00Z"]),
+    ] {
+        let world = World::at(eve, engine, &[]).await;
+        let running = world.start().await;
+        running.stats().await;
+        for slot in spring_or_fall {
+            world.advance_to(&running, instant(slot) - TimeDelta::microseconds(1)).await;
+            let before = world.ledger(&running, "renewals").await.len();
+            world.advance_to(&running, instant(slot)).await;
+            let runs = world.ledger(&running, "renewals").await;
+            assert_eq!(runs.len(), before + 1, "one run at {slot}");
+            let run = runs.last().unwrap();
+            assert_eq!((run.scheduled_for, run.state, run.late_us), (instant(slot), RunState::Ok, 0));
+            world.advance_to(&running, instant(slot) + TimeDelta::hours(1)).await;
+            assert_eq!(world.ledger(&running, "renewals").await.len(), before + 1, "and none an hour later");
+        }
+        running.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn three_in_new_york_comes_once_a_date_on_both_nights_sqlite() {
+    the_schedule_is_right_on_both_nights(Engine::Sqlite).await;
+}
+
+#[tokio::test]
+async fn three_in_new_york_comes_once_a_date_on_both_nights_postgres() {
+    the_schedule_is_right_on_both_nights(Engine::Postgres).await;
+}
+
+#[tokio::test]
+async fn after_three_days_down_the_newest_night_is_run_once_and_the_others_are_written_down() {
+    let world = World::at("2027-06-01T12:00:00Z", Engine::Sqlite, &[]).await;
+    let first = world.start().await;
+    first.stats().await;
+    first.stop().await;
+    world.clock.advance_to(instant("2027-06-04T12:00:00Z"));
+    let second = world.start().await;
+    eventually("the late run is done", async || {
+        world.ledger(&second, "renewals").await.iter().any(|run| run.state == RunState::Ok)
+    })
+    .await;
+    let runs = world.ledger(&second, "renewals").await;
+    let told: Vec<String> = runs
+        .iter()
+        .map(|run| format!("{} {} {} - {}", run.scheduled_for, run.state, run.origin, run.reason.as_deref().unwrap_or("")))
+        .collect();
+    insta::assert_snapshot!(told.join("\n"), @"
+    2027-06-02 07:00:00 UTC missed scheduled - the newer slot 2027-06-04T07:00:00Z was due as well
+    2027-06-03 07:00:00 UTC missed scheduled - the newer slot 2027-06-04T07:00:00Z was due as well
+    2027-06-04 07:00:00 UTC ok catchup - noticed 18000 s after it came due
+    ");
+    // Sessions that nobody watched are in the ledger slot by slot.
+    let ingest = world.ledger(&second, "ingest").await;
+    let missed = ingest.iter().filter(|run| run.state == RunState::Missed).count();
+    assert_eq!(missed, 3 * 130, "the sessions of the 1st (from its start), 2nd and 3rd");
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn two_daemons_on_one_database_run_each_slot_once() {
+    let world = World::at("2027-03-15T13:29:50Z", Engine::Postgres, &[]).await;
+    let (one, two) = (world.start().await, world.start().await);
+    one.stats().await;
+    two.stats().await;
+    for n in 0..10 {
+        let slot = instant("2027-03-15T13:30:00Z") + TimeDelta::seconds(180) * n;
+        world.clock.advance_to(slot);
+        world.advance_to(&one, slot).await;
+        world.advance_to(&two, slot).await;
+    }
+    let runs = world.ledger(&one, "ingest").await;
+    let scheduled: Vec<_> = runs.iter().filter(|run| run.origin.name() == "scheduled").collect();
+    assert_eq!(scheduled.len(), 10);
+    assert!(scheduled.iter().all(|run| run.state == RunState::Ok && run.attempt == 1));
+    one.stop().await;
+    two.stop().await;
+}

@@ -1,0 +1,160 @@
+//! What becomes of subscribers, on the night and over HTTP, on both databases, whatever is killed.
+
+use bellwether::store::RunState;
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+
+use crate::harness::{Engine, Running, World, eventually, instant};
+
+const SECRET: &str = "canary-cron-secret";
+
+/// Adds a subscription whose period ended before the night of the stories.
+async fn subscribe(world: &World, user: &str, status: &str, auto_renew: bool, period_end: DateTime<Utc>) {
+    world.database.execute(subscription(user, status, auto_renew, period_end)).await;
+}
+
+fn subscription(user: &str, status: &str, auto_renew: bool, period_end: DateTime<Utc>) -> String {
+    // The text form is the one both engines read back as the same instant.
+    let at = period_end.to_rfc3339();
+    format!(
+        "INSERT INTO subscriptions (id, user_id, plan, billing_cycle, status, auto_renew, current_period_end, \
+         next_action_at, updated_at) VALUES ('s-{user}', '{user}', 'gold', 'monthly', '{status}', {auto_renew}, '{at}', \
+         '{at}', '{at}');"
+    )
+}
+
+async fn states(world: &World) -> String {
+    let sql = "SELECT user_id || ' ' || status || CASE WHEN next_action_at IS NULL THEN '' ELSE ' due' END \
+               FROM subscriptions ORDER BY user_id";
+    world.database.query(sql).await.join("\n")
+}
+
+async fn ask(running: &Running, secret: Option<&str>, body: Value) -> (u16, Value) {
+    let url = format!("http://{}/api/billing/process-renewals", running.daemon.api);
+    let mut request = running.http.post(url).body(body.to_string());
+    if let Some(secret) = secret {
+        request = request.header("X-Cron-Secret", secret);
+    }
+    let response = request.send().await.unwrap();
+    (response.status().as_u16(), serde_json::from_str(&response.text().await.unwrap()).unwrap())
+}
+
+async fn the_night_decides_about_everybody_who_is_due(engine: Engine) {
+    let world = World::at("2027-03-14T06:00:00Z", engine, &[("BELLWETHER_RENEWALS__BATCH", "2")]).await;
+    let running = world.start().await;
+    running.stats().await;
+    let ended = instant("2027-03-13T05:00:00Z");
+    subscribe(&world, "a-renews", "active", true, ended).await;
+    subscribe(&world, "b-leaves", "canceled", false, ended).await;
+    subscribe(&world, "c-stops", "active", false, ended).await;
+    subscribe(&world, "d-late", "past_due", true, ended).await;
+    subscribe(&world, "e-later", "active", true, instant("2027-03-14T08:00:00Z")).await;
+    world.advance_to(&running, instant("2027-03-14T07:00:00Z")).await;
+    assert_eq!(states(&world).await, "a-renews past_due\nb-leaves expired\nc-stops expired\nd-late past_due\ne-later active due");
+    let runs = world.ledger(&running, "renewals").await;
+    let stats: Value = serde_json::from_str(runs[0].stats.as_deref().unwrap()).unwrap();
+    assert_eq!(
+        stats,
+        json!({"processed": 4, "credits_applied": 0, "past_due": 1, "expired": 2, "skipped": 1, "failed": 0, "remaining": 0})
+    );
+    let records = "SELECT subscription_id || ' ' || action || ' ' || status_before || ' > ' || status_after FROM renewals ORDER BY 1";
+    assert_eq!(world.database.query(records).await, [
+        "s-a-renews marked_past_due active > past_due",
+        "s-b-leaves expired canceled > expired",
+        "s-c-stops expired active > expired",
+    ]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_night_decides_about_everybody_who_is_due_sqlite() {
+    the_night_decides_about_everybody_who_is_due(Engine::Sqlite).await;
+}
+
+#[tokio::test]
+async fn the_night_decides_about_everybody_who_is_due_postgres() {
+    the_night_decides_about_everybody_who_is_due(Engine::Postgres).await;
+}
+
+#[tokio::test]
+async fn over_http_it_is_the_same_run_and_a_dry_run_changes_nothing() {
+    let world = World::at("2027-06-01T12:00:00Z", Engine::Sqlite, &[("CRON_SECRET", &format!("{SECRET},old-one"))]).await;
+    let running = world.start().await;
+    running.stats().await;
+    let ended = instant("2027-06-01T05:00:00Z");
+    subscribe(&world, "a", "active", true, ended).await;
+    subscribe(&world, "b", "canceled", false, ended).await;
+    let before = states(&world).await;
+
+    for secret in [None, Some(""), Some("wrong")] {
+        let (status, body) = ask(&running, secret, json!({})).await;
+        assert_eq!((status, &body["code"], &body["success"]), (403, &json!("forbidden"), &json!(false)));
+    }
+    let (status, body) = ask(&running, Some(SECRET), json!({"limit": 0})).await;
+    assert_eq!((status, &body["code"]), (400, &json!("bad_parameter")));
+    let (status, body) = ask(&running, Some(SECRET), json!({"dryrun": true})).await;
+    assert_eq!((status, &body["code"]), (400, &json!("bad_body")), "a misspelt key must not become a real run");
+
+    let (status, dry) = ask(&running, Some("old-one"), json!({"dry_run": true})).await;
+    assert_eq!(status, 200);
+    assert_eq!(states(&world).await, before);
+    assert!(world.ledger(&running, "renewals").await.is_empty());
+
+    let (status, first) = ask(&running, Some(SECRET), json!({"limit": 1})).await;
+    assert_eq!((status, &first["summary"]["processed"], &first["summary"]["remaining"]), (200, &json!(1), &json!(1)));
+    let (_, second) = ask(&running, Some(SECRET), json!({})).await;
+    let both = [first["results"][0].clone(), second["results"][0].clone()];
+    assert_eq!(dry["results"], json!(both), "a dry run says what the run then does");
+    assert_eq!(dry["results"][0], json!({"user_id": "a", "plan": "gold", "billing_cycle": "monthly", "action": "marked_past_due"}));
+    let runs = world.ledger(&running, "renewals").await;
+    assert_eq!(runs.iter().map(|run| (run.origin.name(), run.state)).collect::<Vec<_>>(), [("api", RunState::Ok); 2]);
+    running.stop().await;
+}
+
+async fn killed_in_the_middle_everybody_is_decided_about_once(engine: Engine) {
+    const SUBSCRIBERS: usize = 400;
+    let world = World::at("2027-03-14T06:59:00Z", engine, &[]).await;
+    let ended = instant("2027-03-13T05:00:00Z");
+    let first = world.start().await;
+    first.stats().await;
+    first.stop().await;
+    for n in 0..SUBSCRIBERS {
+        subscribe(&world, &format!("u{n:04}"), "active", true, ended).await;
+    }
+    let decided = async || world.database.query("SELECT user_id FROM subscriptions WHERE status = 'past_due'").await.len();
+    world.clock.advance_to(instant("2027-03-14T06:59:59Z"));
+    let mut killed_at = Vec::new();
+    for more in [1, 90, 200] {
+        let doomed = world.start_to_kill();
+        // On the shared database a silent owner is noticed after 20 s; on the file at once.
+        world.clock.advance(TimeDelta::seconds(30));
+        eventually("the run has come so far", async || decided().await >= more).await;
+        doomed.kill();
+        killed_at.push(decided().await);
+    }
+    let last = world.start().await;
+    world.clock.advance(TimeDelta::seconds(30));
+    eventually("the night is done", async || {
+        world.clock.advance(TimeDelta::seconds(1));
+        world.ledger(&last, "renewals").await.iter().any(|run| run.state == RunState::Ok)
+    })
+    .await;
+    let runs = world.ledger(&last, "renewals").await;
+    assert_eq!(runs.len(), 1, "one row for the slot, however often it was begun: {runs:#?}");
+    assert_eq!(runs[0].scheduled_for, instant("2027-03-14T07:00:00Z"));
+    assert!(runs[0].attempt >= 2, "killed at {killed_at:?}, attempts {}", runs[0].attempt);
+    assert_eq!(decided().await, SUBSCRIBERS);
+    let once = world.database.query("SELECT subscription_id FROM renewals").await;
+    assert_eq!(once.len(), SUBSCRIBERS);
+    last.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_the_middle_everybody_is_decided_about_once_sqlite() {
+    killed_in_the_middle_everybody_is_decided_about_once(Engine::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_the_middle_everybody_is_decided_about_once_postgres() {
+    killed_in_the_middle_everybody_is_decided_about_once(Engine::Postgres).await;
+}

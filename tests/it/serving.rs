@@ -1,0 +1,130 @@
+//! What an API client sees of the default daemon, whatever the hour.
+
+use serde_json::Value;
+
+use crate::harness::{Engine, World, eventually, instant};
+
+#[tokio::test]
+async fn with_the_market_closed_it_is_useful_at_once_and_says_that_prices_are_simulated() {
+    let world = World::at("2027-03-13T12:00:00Z", Engine::Sqlite, &[]).await;
+    let running = world.start().await;
+    let stats = running.stats().await;
+    assert!(stats["market_overview"]["total_stocks"].as_u64().unwrap() >= 500, "{stats}");
+    assert_eq!(stats["meta"]["source"], "simulated");
+    assert_eq!(stats["meta"]["simulated"], true);
+    assert_eq!(stats["meta"]["phase"], "closed");
+    assert_eq!(stats["meta"]["stale"], false);
+    assert_eq!(stats["meta"]["age_seconds_market"], 0);
+    // The prices are those of Friday's close.
+    assert_eq!(stats["meta"]["as_of"], "2027-03-12T21:00:00Z");
+    let runs = world.ledger(&running, "ingest").await;
+    assert_eq!(runs.len(), 1);
+    assert_eq!(runs[0].origin.name(), "cold_start");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_last_snapshot_is_served_at_once_after_a_restart_with_its_age() {
+    let world = World::at("2027-03-15T14:00:10Z", Engine::Sqlite, &[]).await;
+    let first = world.start().await;
+    let before = first.stats().await;
+    first.stop().await;
+    world.clock.advance_to(instant("2027-03-15T14:20:00Z"));
+    let second = world.start().await;
+    let (status, after) = second.get("/api/market-stats/").await;
+    assert_eq!(status, 200, "served before any new cycle");
+    assert_eq!(after["meta"]["as_of"], before["meta"]["as_of"]);
+    assert_eq!(after["market_overview"], before["market_overview"]);
+    assert!(after["meta"]["age_seconds_market"].as_i64().unwrap() >= 1_190, "{}", after["meta"]);
+    assert_eq!(after["meta"]["stale"], true);
+    assert!(after["meta"]["cause"].as_str().unwrap().contains("s of trading ago"), "{}", after["meta"]);
+    // The next slot mends it.
+    world.advance_to(&second, instant("2027-03-15T14:21:00Z")).await;
+    let mended = second.stats().await;
+    assert_eq!(mended["meta"]["stale"], false);
+    assert_ne!(mended["meta"]["cycle_id"], before["meta"]["cycle_id"]);
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn every_read_path_answers_with_and_without_the_slash_and_a_tag_is_not_sent_twice() {
+    let world = World::at("2027-03-15T14:00:10Z", Engine::Sqlite, &[]).await;
+    let running = world.start().await;
+    running.stats().await;
+    for path in [
+        "/api/market-stats", "/api/platform-stats", "/api/stocks", "/api/stocks/AAPL", "/api/stocks/aapl/quote",
+        "/api/stock/BRK.B", "/api/realtime/AAPL", "/api/stocks/search?q=apple", "/api/search?q=a",
+        "/api/stocks/top-gainers", "/api/stocks/top-losers?limit=3", "/api/stocks/most-active", "/api/trending",
+        "/api/statistics", "/api/stats/total-tickers", "/api/stats/gainers-losers",
+    ] {
+        let (name, query) = path.split_once('?').unwrap_or((path, ""));
+        let url = |slash: &str| format!("http://{}{name}{slash}?{query}", running.daemon.api);
+        let plain = running.http.get(url("")).send().await.unwrap();
+        let tag = plain.headers()["etag"].to_str().unwrap().to_owned();
+        assert!(plain.headers()["cache-control"].to_str().unwrap().starts_with("public, max-age="));
+        let text = plain.text().await.unwrap();
+        assert!(serde_json::from_str::<Value>(&text).unwrap()["meta"]["simulated"] == true, "{path}: {text}");
+        let slashed = running.http.get(url("/")).header("If-None-Match", &tag).send().await.unwrap();
+        assert_eq!(slashed.status(), 304, "{path}");
+        assert_eq!(slashed.text().await.unwrap(), "");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_answered_says_why_in_the_old_and_the_new_manner() {
+    let world = World::at("2027-03-15T14:00:10Z", Engine::Sqlite, &[("ALLOWED_HOSTS", "127.0.0.1")]).await;
+    let running = world.start().await;
+    running.stats().await;
+    for (path, status, code) in [
+        ("/api/stocks/NOSUCH/", 404, "not_found"),
+        ("/api/stocks/?limit=0", 400, "bad_parameter"),
+        ("/api/stocks/?sort_by=luck", 400, "bad_parameter"),
+        ("/api/stocks/search/", 400, "bad_parameter"),
+        ("/api/stocks/top-gainers/?limit=101", 400, "bad_parameter"),
+        ("/api/billing/process-renewals", 405, "method_not_allowed"),
+        ("/no/such/path", 404, "not_found"),
+        ("/", 404, "not_found"),
+    ] {
+        let (answered, body) = running.get(path).await;
+        assert_eq!(answered, status, "{path}: {body}");
+        assert_eq!(body["code"], code, "{path}: {body}");
+        assert!(body["request_id"].is_string(), "{path}: {body}");
+        if path.starts_with("/api") {
+            assert_eq!((&body["success"], body["error"].is_string()), (&Value::Bool(false), true), "{path}: {body}");
+        }
+    }
+    let url = format!("http://{}/livez", running.daemon.api);
+    let foreign = running.http.get(&url).header("Host", "evil.example").send().await.unwrap();
+    assert_eq!(foreign.status(), 400);
+    let named = running.http.get(&url).header("X-Request-Id", "from-the-client").send().await.unwrap();
+    assert_eq!(named.headers()["x-request-id"], "from-the-client");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn health_tells_living_started_ready_and_each_part() {
+    let world = World::at("2027-03-15T14:00:10Z", Engine::Sqlite, &[]).await;
+    let running = world.start().await;
+    running.stats().await;
+    for path in ["/livez", "/live/", "/startupz", "/readyz", "/ready/", "/api/health/", "/api/health/detailed/"] {
+        eventually(path, async || running.get(path).await.0 == 200).await;
+    }
+    let (_, hours) = running.get("/api/market-hours/").await;
+    assert_eq!((&hours["phase"], &hours["is_open"]), (&"regular".into(), &true.into()), "{hours}");
+    assert_eq!(hours["next_transition"], "2027-03-15T20:00:00Z");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn readers_are_told_of_a_new_phase_without_a_new_cycle() {
+    let world = World::at("2027-03-15T19:59:10Z", Engine::Sqlite, &[]).await;
+    let running = world.start().await;
+    let before = running.stats().await;
+    assert_eq!(before["meta"]["phase"], "regular");
+    world.advance_to(&running, instant("2027-03-15T20:00:01Z")).await;
+    eventually("the phase is told", async || running.stats().await["meta"]["phase"] == "post").await;
+    let after = running.stats().await;
+    assert_eq!(after["meta"]["cycle_id"], before["meta"]["cycle_id"]);
+    running.stop().await;
+}
