@@ -20,6 +20,8 @@ pub struct Gated {
     pub quotes: Vec<Option<Quote>>,
     /// Indices that have a valid quote of the session from this cycle.
     pub fresh: Vec<usize>,
+    /// Indices whose quote is news, fresh or not: what is to be stored.
+    pub learned: Vec<usize>,
     /// Symbols the provider said nothing of.
     pub missing: u32,
     /// Symbols whose quote was unset or invalid.
@@ -41,6 +43,7 @@ pub fn gate(
     let mut gated = Gated {
         quotes: Vec::with_capacity(raw.len()),
         fresh: Vec::new(),
+        learned: Vec::new(),
         missing: 0,
         invalid: 0,
         outdated: 0,
@@ -61,12 +64,17 @@ pub fn gate(
         let quote = match quote {
             Some(quote) if quote.at >= session_start => {
                 gated.fresh.push(index);
+                gated.learned.push(index);
                 gated.newest = gated.newest.max(Some(quote.at));
                 Some(quote)
             }
             Some(outdated) => {
                 gated.outdated += 1;
-                Some(newest_of(known, outdated))
+                let known = known.filter(|known| known.at >= outdated.at);
+                if known.is_none() {
+                    gated.learned.push(index);
+                }
+                Some(not_refreshed(known.unwrap_or(outdated)))
             }
             None => known.map(not_refreshed),
         };
@@ -80,13 +88,6 @@ fn known_quote(snapshot: &Snapshot, universe: &Universe, index: usize, symbol: &
     let same = std::ptr::eq(Arc::as_ptr(&snapshot.universe), universe);
     let position = if same { Some(index) } else { snapshot.universe.position(symbol) };
     snapshot.quotes.get(position?).copied().flatten()
-}
-
-fn newest_of(known: Option<Quote>, outdated: Quote) -> Quote {
-    match known {
-        Some(known) if known.at >= outdated.at => not_refreshed(known),
-        _ => not_refreshed(outdated),
-    }
 }
 
 fn not_refreshed(mut quote: Quote) -> Quote {

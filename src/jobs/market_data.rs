@@ -256,12 +256,12 @@ impl MarketData {
 
     async fn keep(&self, record: &CycleRecord, gated: &Gated) -> Result<(), JobError> {
         let listings = self.universe.listings();
-        let fresh = gated.fresh.iter().filter_map(|index| {
+        let learned = gated.learned.iter().filter_map(|index| {
             let quote = gated.quotes[*index].as_ref()?;
             Some((listings[*index].symbol.as_str(), quote))
         });
-        let fresh: Vec<_> = fresh.collect();
-        self.store.save_cycle(record, &fresh).await.map_err(super::retention::retry)
+        let learned: Vec<_> = learned.collect();
+        self.store.save_cycle(record, &learned).await.map_err(super::retention::retry)
     }
 
     /// Where the session begins that a quote must belong to at `now`: the one under way, or the last one.

@@ -71,18 +71,18 @@ const POSTGRES_UPSERT: &str = concat!(
 );
 
 impl Store {
-    /// Keeps a cycle and its fresh quotes, both or neither. A quote never replaces a newer one, and the same cycle kept
+    /// Keeps a cycle and the quotes it brought, both or neither. A quote never replaces a newer one, and the same cycle kept
     /// twice changes nothing.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn save_cycle(&self, record: &CycleRecord, fresh: &[(&str, &Quote)]) -> Result<(), StoreError> {
+    pub async fn save_cycle(&self, record: &CycleRecord, quotes: &[(&str, &Quote)]) -> Result<(), StoreError> {
         const INSERT: &str = "INSERT INTO cycles (id, slot, source, simulated, delayed, as_of, finished_at, expected, fresh, \
              failed, cause) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (id) DO NOTHING";
         let CycleRecord { cycle, delayed, cause } = record;
         let id = cycle.id.to_string();
         let mut tx = self.begin().await?;
-        for rows in fresh.chunks(ROWS_AT_ONCE) {
+        for rows in quotes.chunks(ROWS_AT_ONCE) {
             upsert_quotes(tx.handle(), &id, rows).await?;
         }
         let counts = [cycle.expected, cycle.fresh, cycle.failed].map(i64::from);

@@ -112,6 +112,8 @@ impl World {
     /// A world at `at`, with settings by their environment names.
     pub async fn at(at: &str, engine: Engine, settings: &[(&str, &str)]) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
+        // Shown with a test that fails.
+        bellwether::ops::telemetry::install("info", false, false);
         let database = Database::create(engine).await;
         let mut all: Vec<(String, String)> = vec![
             ("BELLWETHER_LISTEN".into(), "127.0.0.1:0".into()),
