@@ -156,7 +156,8 @@ impl Daemon {
         let retention =
             Retention { store: parts.store.clone(), clock: Arc::clone(&parts.clock), keep: config.retention };
         let entries = jobs::entries(&config, &parts.market, &renewals, retention);
-        let mut planner = Planner::new(entries, parts.ledger.clone(), config.retention);
+        let planning = CancellationToken::new();
+        let mut planner = Planner::new(entries, parts.ledger.clone(), config.retention, planning.clone());
         if !parts.market.restore().await? {
             info!("there is no stored snapshot; a cycle is run at once");
         }
@@ -169,7 +170,7 @@ impl Daemon {
             store: parts.store.clone(),
             clock: Arc::clone(&parts.clock),
             lifecycle: Arc::default(),
-            planning: CancellationToken::new(),
+            planning,
             serving: CancellationToken::new(),
             runs: planner.runs(),
             tasks: TaskTracker::new(),
@@ -221,7 +222,7 @@ impl Daemon {
         if parts.market.wants_cycle() {
             planner.run_now(jobs::INGEST, Origin::ColdStart).await?;
         }
-        self.tasks.spawn(planner.run(self.planning.clone()));
+        self.tasks.spawn(planner.run());
         if cron_waker && let Err(fault) = spawn_cron_waker(nudge, self.planning.clone()).await {
             warn!(error = %fault, "tokio-cron-scheduler did not start; the planner wakes by its own clock");
         }

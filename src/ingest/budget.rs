@@ -110,7 +110,10 @@ mod tests {
     #[tokio::test]
     async fn no_window_of_a_minute_holds_more_calls_than_the_quota() {
         let clock = SimClock::at("2027-03-15T14:00:00Z".parse().unwrap());
-        let budget = Budget::new(Quota { requests: 5, per: Duration::from_mins(1), burst: 1 }, Arc::clone(&clock) as SharedClock);
+        let budget = Budget::new(
+            Quota { requests: 5, per: Duration::from_mins(1), burst: 1 },
+            Arc::clone(&clock) as SharedClock,
+        );
         let end = clock.now() + TimeDelta::minutes(10);
         let mut granted = Vec::new();
         while clock.now() < end {
@@ -131,7 +134,10 @@ mod tests {
     #[tokio::test]
     async fn a_permit_that_would_come_too_late_is_refused_at_once() {
         let clock = SimClock::at("2027-03-15T14:00:00Z".parse().unwrap());
-        let budget = Budget::new(Quota { requests: 1, per: Duration::from_mins(1), burst: 1 }, Arc::clone(&clock) as SharedClock);
+        let budget = Budget::new(
+            Quota { requests: 1, per: Duration::from_mins(1), burst: 1 },
+            Arc::clone(&clock) as SharedClock,
+        );
         let deadline = clock.now() + TimeDelta::seconds(30);
         budget.permit(deadline).await.map(drop).unwrap();
         assert!(budget.permit(deadline).now_or_never().unwrap().is_err());

@@ -36,14 +36,16 @@ pub struct Planner {
     nudge: Arc<Notify>,
     runs: TaskTracker,
     retention: TimeDelta,
+    stop: CancellationToken,
     /// The newest decided slot of each job; never moves back.
     cursors: HashMap<&'static str, DateTime<Utc>>,
     last_heartbeat: Duration,
 }
 
 impl Planner {
-    /// A planner that has not looked at the ledger yet. Slots older than `retention` are not owed.
-    pub fn new(entries: Vec<Entry>, ledger: Ledger, retention: Duration) -> Self {
+    /// A planner that has not looked at the ledger yet. Slots older than `retention` are not owed. After `stop` nothing is
+    /// begun: neither a slot nor another attempt.
+    pub fn new(entries: Vec<Entry>, ledger: Ledger, retention: Duration, stop: CancellationToken) -> Self {
         Self {
             entries,
             ledger,
@@ -51,6 +53,7 @@ impl Planner {
             nudge: Arc::default(),
             runs: TaskTracker::new(),
             retention: TimeDelta::from_std(retention).unwrap_or(TimeDelta::MAX),
+            stop,
             cursors: HashMap::new(),
             last_heartbeat: Duration::ZERO,
         }
@@ -106,8 +109,8 @@ impl Planner {
         Ok(())
     }
 
-    /// Decides until `stop`. Runs under way go on in [`Planner::runs`].
-    pub async fn run(mut self, stop: CancellationToken) {
+    /// Decides until told to stop. Runs under way go on in [`Planner::runs`].
+    pub async fn run(mut self) {
         loop {
             let fault = self.look().await.err().map(|fault| fault.to_string());
             self.report_fault(fault);
@@ -115,7 +118,7 @@ impl Planner {
             tokio::select! {
                 () = sleep => {}
                 () = self.nudge.notified() => {}
-                () = stop.cancelled() => return,
+                () = self.stop.cancelled() => return,
             }
         }
     }
@@ -176,10 +179,10 @@ impl Planner {
     }
 
     fn spawn(&self, entry: Entry, ticket: Ticket) {
-        let (status, ledger) = (Arc::clone(&self.status), self.ledger.clone());
+        let (status, ledger, stop) = (Arc::clone(&self.status), self.ledger.clone(), self.stop.clone());
         let running = Running::begin(status, entry.spec.name);
         self.runs.spawn(async move {
-            runner::run(ledger, entry, ticket).await;
+            runner::run(ledger, entry, ticket, stop).await;
             drop(running);
         });
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use tracing::{Instrument, info_span, warn};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info, info_span, warn};
 
 use super::ledger::{Ledger, Ticket};
 use super::{Entry, JobError, Report};
@@ -15,8 +16,9 @@ use crate::store::Origin;
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Runs `ticket` until it is done, cannot be, or is out of time, and writes the end into the ledger.
-pub(super) async fn run(ledger: Ledger, entry: Entry, mut ticket: Ticket) {
+/// Runs `ticket` until it is done, cannot be, or is out of time, and writes the end into the ledger. A run that only waits
+/// for its next attempt when `stop` comes is left as it is: the next start, or another instance, takes it up.
+pub(super) async fn run(ledger: Ledger, entry: Entry, mut ticket: Ticket, stop: CancellationToken) {
     let span = info_span!("run", job_name = ticket.job, run_id = %ticket.context.id);
     async {
         loop {
@@ -29,7 +31,13 @@ pub(super) async fn run(ledger: Ledger, entry: Entry, mut ticket: Ticket) {
             if let Err(fault) = &result {
                 warn!(attempt = ticket.attempt, pause_ms = pause.as_millis(), error = %fault, "{} will try again", ticket.job);
             }
-            ledger.clock.sleep(pause).await;
+            tokio::select! {
+                () = ledger.clock.sleep(pause) => {}
+                () = stop.cancelled() => {
+                    info!("the next attempt is left to the next start");
+                    return;
+                }
+            }
             if !next_attempt(&ledger, &mut ticket).await {
                 return;
             }

@@ -37,11 +37,15 @@ fn simulate_shows_each_fire_over_the_switch_to_summer_time() {
         let fires = fires.iter().filter(|fire| fire["job"] == job);
         fires.map(|fire| fire["at"].as_str().unwrap().to_owned()).collect()
     };
-    assert_eq!(of("renewals"), [
-        "2027-03-12T08:00:00Z", "2027-03-13T08:00:00Z", "2027-03-14T07:00:00Z", "2027-03-15T07:00:00Z",
-    ]);
+    assert_eq!(
+        of("renewals"),
+        ["2027-03-12T08:00:00Z", "2027-03-13T08:00:00Z", "2027-03-14T07:00:00Z", "2027-03-15T07:00:00Z",]
+    );
     let ingest = of("ingest");
-    assert_eq!((ingest.len(), ingest[0].as_str(), ingest[129].as_str()), (260, "2027-03-12T14:30:00Z", "2027-03-12T20:57:00Z"));
+    assert_eq!(
+        (ingest.len(), ingest[0].as_str(), ingest[129].as_str()),
+        (260, "2027-03-12T14:30:00Z", "2027-03-12T20:57:00Z")
+    );
     assert_eq!((ingest[130].as_str(), ingest[259].as_str()), ("2027-03-15T13:30:00Z", "2027-03-15T19:57:00Z"));
     assert_eq!(of("ingest-close"), ["2027-03-12T21:05:00Z", "2027-03-15T20:05:00Z"]);
     let renewal = fires.iter().find(|fire| fire["at"] == "2027-03-14T07:00:00Z").unwrap();
@@ -54,7 +58,8 @@ fn simulate_shows_each_fire_over_the_switch_to_summer_time() {
 
 #[test]
 fn a_simulated_year_has_one_renewal_a_date_and_ingests_in_sessions_only() {
-    let fires = lines(&["simulate", "--from", "2027-01-01T05:00:00Z", "--to", "2028-01-01T05:00:00Z", "--json", "--seed", "7"]);
+    let fires =
+        lines(&["simulate", "--from", "2027-01-01T05:00:00Z", "--to", "2028-01-01T05:00:00Z", "--json", "--seed", "7"]);
     let renewals: Vec<&Value> = fires.iter().filter(|fire| fire["job"] == "renewals").collect();
     assert_eq!(renewals.len(), 365);
     assert!(renewals.iter().all(|fire| fire["local"].as_str().unwrap()[11..].starts_with("03:00:00")));
@@ -80,7 +85,10 @@ fn the_calendar_answers_as_scripts_expect() {
     ");
     let ics = answers(&["calendar", "export", "--from", "2026-11-27", "--to", "2026-11-27", "--format", "ics"]);
     assert!(ics.starts_with("BEGIN:VCALENDAR\r\n") && ics.contains("DTEND:20261127T180000Z\r\n"), "{ics}");
-    assert_eq!(lines(&["calendar", "export", "--from", "2026-11-27", "--to", "2026-11-27", "--format", "json"])[0]["kind"], "early_close");
+    assert_eq!(
+        lines(&["calendar", "export", "--from", "2026-11-27", "--to", "2026-11-27", "--format", "json"])[0]["kind"],
+        "early_close"
+    );
     assert!(answers(&["calendar", "next"]).contains("next open"));
 }
 
@@ -92,7 +100,8 @@ fn what_reads_works_before_the_first_start_or_says_what_is_missing() {
     assert!(answers(&["config", "default"]).contains("[ingest.massive]"));
     assert_eq!(lines(&["jobs", "next", "-n", "3", "--json"]).len(), 3);
     let jobs = lines(&["jobs", "ls", "--json"]);
-    let told: Vec<String> = jobs.iter().map(|job| format!("{} - {}", job["name"], job["trigger"]).replace('"', "")).collect();
+    let told: Vec<String> =
+        jobs.iter().map(|job| format!("{} - {}", job["name"], job["trigger"]).replace('"', "")).collect();
     insta::assert_snapshot!(told.join("\n"), @"
     renewals - daily 03:00 America/New_York
     ingest - every 180 s while regular
@@ -111,14 +120,21 @@ fn what_reads_works_before_the_first_start_or_says_what_is_missing() {
 #[test]
 fn nonsense_is_refused_whole_with_78_and_misuse_with_2() {
     let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("bad.toml"), "listen = 8000\n[ingest]\nprovidr = \"sim\"\nphases = []\n").unwrap();
+    std::fs::write(directory.path().join("bad.toml"), "listen = 8000\n[ingest]\nprovidr = \"sim\"\nphases = []\n")
+        .unwrap();
     for command in [&["check-config"][..], &["serve"], &[], &["config", "show"], &["ingest", "once"]] {
         let arguments = [command, &["--config", "bad.toml"]].concat();
         let output = bellwether(directory.path(), &arguments, &[("BELLWETHER_HTTP__MAX_BODY_BYTES", "tiny")]);
         assert_eq!(output.status.code(), Some(78), "{command:?}");
         let told = stderr(&output);
-        for part in ["has 4 mistake(s)", "listen (bad.toml:1)", "ingest.providr (bad.toml:3)", "did you mean ingest.provider?",
-            "ingest.phases (bad.toml:4)", "http.max_body_bytes (environment BELLWETHER_HTTP__MAX_BODY_BYTES)"] {
+        for part in [
+            "has 4 mistake(s)",
+            "listen (bad.toml:1)",
+            "ingest.providr (bad.toml:3)",
+            "did you mean ingest.provider?",
+            "ingest.phases (bad.toml:4)",
+            "http.max_body_bytes (environment BELLWETHER_HTTP__MAX_BODY_BYTES)",
+        ] {
             assert!(told.contains(part), "{command:?}: {part:?} is not in\n{told}");
         }
     }
@@ -156,14 +172,21 @@ fn ingest_once_stores_a_cycle_that_status_and_runs_then_show() {
 #[test]
 fn the_configuration_is_shown_with_its_origins_and_without_secrets() {
     let directory = tempfile::tempdir().unwrap();
-    let environment = [("CRON_SECRET", "canary-secret"), ("DATABASE_URL", "postgres://me:canary-secret@host/db"), ("RENEWAL_LIMIT", "7")];
+    let environment = [
+        ("CRON_SECRET", "canary-secret"),
+        ("DATABASE_URL", "postgres://me:canary-secret@host/db"),
+        ("RENEWAL_LIMIT", "7"),
+    ];
     let output = bellwether(directory.path(), &["config", "show", "--origin"], &environment);
     let shown = stdout(&output);
     assert!(!shown.contains("canary"), "{shown}");
-    for part in ["environment CRON_SECRET", "[redacted]", "postgres://me:redacted@host/db", "environment RENEWAL_LIMIT"] {
+    for part in ["environment CRON_SECRET", "[redacted]", "postgres://me:redacted@host/db", "environment RENEWAL_LIMIT"]
+    {
         assert!(shown.contains(part), "{part}: {shown}");
     }
-    let json: Value =
-        serde_json::from_slice(&bellwether(directory.path(), &["config", "show", "--origin", "--json"], &environment).stdout).unwrap();
+    let json: Value = serde_json::from_slice(
+        &bellwether(directory.path(), &["config", "show", "--origin", "--json"], &environment).stdout,
+    )
+    .unwrap();
     assert_eq!(json["renewals.limit"], serde_json::json!({"value": "\"7\"", "origin": "environment RENEWAL_LIMIT"}));
 }

@@ -205,7 +205,8 @@ impl Running {
     /// Stops it; nothing may be left running in its ledger.
     pub async fn stop(self) {
         let filter = RunFilter { job: None, state: Some(RunState::Running), limit: 10 };
-        eventually("no run is under way", async || self.daemon.store.list_runs(&filter).await.unwrap().is_empty()).await;
+        eventually("no run is under way", async || self.daemon.store.list_runs(&filter).await.unwrap().is_empty())
+            .await;
         self.daemon.stop().await;
     }
 }

@@ -117,7 +117,10 @@ async fn zeros_are_not_prices_and_old_quotes_are_not_fresh() {
     );
     assert_eq!(running.get("/api/stocks/CLEARED/").await.0, 404);
     let (_, old) = running.get("/api/stocks/MONTHS/").await;
-    assert_eq!((&old["data"]["refreshed"], old["data"]["last_updated"].as_str().unwrap().get(..7)), (&false.into(), Some("2026-12")));
+    assert_eq!(
+        (&old["data"]["refreshed"], old["data"]["last_updated"].as_str().unwrap().get(..7)),
+        (&false.into(), Some("2026-12"))
+    );
     let (_, bar) = running.get("/api/stocks/BARONLY/").await;
     assert_eq!((&bar["data"]["refreshed"], &bar["data"]["bid_price"]), (&true.into(), &Value::Null));
     running.stop().await;
@@ -245,7 +248,11 @@ async fn a_source_that_says_it_is_delayed_is_not_called_stale_for_that() {
         market.world.ledger(&running, "ingest").await.last().unwrap().state == RunState::Failed
     })
     .await;
-    assert_eq!(running.get("/api/market-stats/").await.1["meta"]["stale"], false, "12 minutes are within 15 and two cycles");
+    assert_eq!(
+        running.get("/api/market-stats/").await.1["meta"]["stale"],
+        false,
+        "12 minutes are within 15 and two cycles"
+    );
     running.stop().await;
 }
 
@@ -255,7 +262,8 @@ async fn a_provider_that_is_silent_is_given_up_in_time() {
     market.world.set("BELLWETHER_INGEST__MASSIVE__TIMEOUT_SECONDS", "1");
     market.massive.trouble([Trouble::Silence(Duration::from_secs(30))]);
     let running = market.world.start().await;
-    advance_until(&market, "the second call is answered", async || running.get("/api/market-stats/").await.0 == 200).await;
+    advance_until(&market, "the second call is answered", async || running.get("/api/market-stats/").await.0 == 200)
+        .await;
     assert_eq!(market.massive.calls(), 2);
     running.stop().await;
 }

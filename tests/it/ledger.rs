@@ -24,9 +24,10 @@ async fn a_session_has_its_cycles_its_closing_cycle_and_nothing_else() {
         assert_eq!((slot.state, slot.phase.as_str(), slot.attempt), (RunState::Ok, "regular", 1));
     }
     let closing = world.ledger(&running, "ingest-close").await;
-    assert_eq!(closing.iter().map(|run| (run.scheduled_for, run.state)).collect::<Vec<_>>(), [
-        (instant("2027-03-15T20:05:00Z"), RunState::Ok)
-    ]);
+    assert_eq!(
+        closing.iter().map(|run| (run.scheduled_for, run.state)).collect::<Vec<_>>(),
+        [(instant("2027-03-15T20:05:00Z"), RunState::Ok)]
+    );
     running.stop().await;
 }
 
@@ -97,7 +98,9 @@ async fn after_three_days_down_the_newest_night_is_run_once_and_the_others_are_w
     let runs = world.ledger(&second, "renewals").await;
     let told: Vec<String> = runs
         .iter()
-        .map(|run| format!("{} {} {} - {}", run.scheduled_for, run.state, run.origin, run.reason.as_deref().unwrap_or("")))
+        .map(|run| {
+            format!("{} {} {} - {}", run.scheduled_for, run.state, run.origin, run.reason.as_deref().unwrap_or(""))
+        })
         .collect();
     insta::assert_snapshot!(told.join("\n"), @"
     2027-06-02 07:00:00 UTC missed scheduled - the newer slot 2027-06-04T07:00:00Z was due as well

@@ -10,5 +10,6 @@ mod renewals;
 mod serving;
 mod sim_massive;
 mod sim_sentry;
+mod simulated_exchange;
 mod store;
 mod tidy;

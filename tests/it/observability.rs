@@ -42,8 +42,9 @@ async fn every_metric_has_help_keeps_the_rules_and_is_in_the_documents() {
 #[expect(clippy::disallowed_methods, reason = "the test command says where it found promtool")]
 fn check_with_promtool(text: &str) {
     use std::io::Write;
-    let promtool = std::env::var("BELLWETHER_TEST_PROMTOOL")
-        .unwrap_or_else(|_| panic!("no promtool: run ./scripts/test, which finds one, or set BELLWETHER_TEST_PROMTOOL"));
+    let promtool = std::env::var("BELLWETHER_TEST_PROMTOOL").unwrap_or_else(|_| {
+        panic!("no promtool: run ./scripts/test, which finds one, or set BELLWETHER_TEST_PROMTOOL")
+    });
     let mut child = Command::new(promtool)
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

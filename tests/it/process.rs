@@ -189,7 +189,8 @@ async fn killed_again_and_again_it_serves_the_last_snapshot_and_loses_no_row() {
         process.signal("KILL");
     }
     let runs = bellwether(directory.path(), &["runs", "ls", "--json", "--limit", "1000"], &[]);
-    let runs: Vec<Value> = String::from_utf8(runs.stdout).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let runs: Vec<Value> =
+        String::from_utf8(runs.stdout).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     let mut slots: Vec<_> = runs.iter().map(|run| (run["job"].to_string(), run["scheduled_for"].to_string())).collect();
     slots.sort();
     let rows = slots.len();
@@ -235,6 +236,7 @@ async fn errors_are_reported_and_no_secret_leaves_by_log_report_metric_or_answer
         ("BELLWETHER_INGEST__PROVIDER", "massive"),
         ("BELLWETHER_INGEST__MASSIVE__BASE_URL", "http://127.0.0.1:9"),
         ("BELLWETHER_INGEST__ATTEMPTS", "1"),
+        ("BELLWETHER_INGEST__MASSIVE__REQUESTS_PER_MINUTE", "1000"),
         ("BELLWETHER_INGEST__MASSIVE__API_KEY_FILE", key_file.to_str().unwrap()),
     ];
     let mut process = Process::start(directory.path(), &environment);

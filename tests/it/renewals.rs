@@ -50,7 +50,10 @@ async fn the_night_decides_about_everybody_who_is_due(engine: Engine) {
     subscribe(&world, "d-late", "past_due", true, ended).await;
     subscribe(&world, "e-later", "active", true, instant("2027-03-14T08:00:00Z")).await;
     world.advance_to(&running, instant("2027-03-14T07:00:00Z")).await;
-    assert_eq!(states(&world).await, "a-renews past_due\nb-leaves expired\nc-stops expired\nd-late past_due\ne-later active due");
+    assert_eq!(
+        states(&world).await,
+        "a-renews past_due\nb-leaves expired\nc-stops expired\nd-late past_due\ne-later active due"
+    );
     let runs = world.ledger(&running, "renewals").await;
     let stats: Value = serde_json::from_str(runs[0].stats.as_deref().unwrap()).unwrap();
     assert_eq!(
@@ -58,11 +61,14 @@ async fn the_night_decides_about_everybody_who_is_due(engine: Engine) {
         json!({"processed": 4, "credits_applied": 0, "past_due": 1, "expired": 2, "skipped": 1, "failed": 0, "remaining": 0})
     );
     let records = "SELECT subscription_id || ' ' || action || ' ' || status_before || ' > ' || status_after FROM renewals ORDER BY 1";
-    assert_eq!(world.database.query(records).await, [
-        "s-a-renews marked_past_due active > past_due",
-        "s-b-leaves expired canceled > expired",
-        "s-c-stops expired active > expired",
-    ]);
+    assert_eq!(
+        world.database.query(records).await,
+        [
+            "s-a-renews marked_past_due active > past_due",
+            "s-b-leaves expired canceled > expired",
+            "s-c-stops expired active > expired",
+        ]
+    );
     running.stop().await;
 }
 
@@ -78,7 +84,8 @@ async fn the_night_decides_about_everybody_who_is_due_postgres() {
 
 #[tokio::test]
 async fn over_http_it_is_the_same_run_and_a_dry_run_changes_nothing() {
-    let world = World::at("2027-06-01T12:00:00Z", Engine::Sqlite, &[("CRON_SECRET", &format!("{SECRET},old-one"))]).await;
+    let world =
+        World::at("2027-06-01T12:00:00Z", Engine::Sqlite, &[("CRON_SECRET", &format!("{SECRET},old-one"))]).await;
     let running = world.start().await;
     running.stats().await;
     let ended = instant("2027-06-01T05:00:00Z");
@@ -107,7 +114,10 @@ async fn over_http_it_is_the_same_run_and_a_dry_run_changes_nothing() {
     let (_, second) = ask(&running, Some(SECRET), json!({})).await;
     let both = [first["results"][0].clone(), second["results"][0].clone()];
     assert_eq!(dry["results"], json!(both), "a dry run says what the run then does");
-    assert_eq!(dry["results"][0], json!({"user_id": "a", "plan": "gold", "billing_cycle": "monthly", "action": "marked_past_due"}));
+    assert_eq!(
+        dry["results"][0],
+        json!({"user_id": "a", "plan": "gold", "billing_cycle": "monthly", "action": "marked_past_due"})
+    );
     let runs = world.ledger(&running, "renewals").await;
     assert_eq!(runs.iter().map(|run| (run.origin.name(), run.state)).collect::<Vec<_>>(), [("api", RunState::Ok); 2]);
     running.stop().await;
@@ -123,7 +133,8 @@ async fn killed_in_the_middle_everybody_is_decided_about_once(engine: Engine) {
     for n in 0..SUBSCRIBERS {
         subscribe(&world, &format!("u{n:04}"), "active", true, ended).await;
     }
-    let decided = async || world.database.query("SELECT user_id FROM subscriptions WHERE status = 'past_due'").await.len();
+    let decided =
+        async || world.database.query("SELECT user_id FROM subscriptions WHERE status = 'past_due'").await.len();
     world.clock.advance_to(instant("2027-03-14T06:59:59Z"));
     let mut killed_at = Vec::new();
     for more in [1, 90, 200] {

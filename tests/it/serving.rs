@@ -52,10 +52,22 @@ async fn every_read_path_answers_with_and_without_the_slash_and_a_tag_is_not_sen
     let running = world.start().await;
     running.stats().await;
     for path in [
-        "/api/market-stats", "/api/platform-stats", "/api/stocks", "/api/stocks/AAPL", "/api/stocks/aapl/quote",
-        "/api/stock/BRK.B", "/api/realtime/AAPL", "/api/stocks/search?q=apple", "/api/search?q=a",
-        "/api/stocks/top-gainers", "/api/stocks/top-losers?limit=3", "/api/stocks/most-active", "/api/trending",
-        "/api/statistics", "/api/stats/total-tickers", "/api/stats/gainers-losers",
+        "/api/market-stats",
+        "/api/platform-stats",
+        "/api/stocks",
+        "/api/stocks/AAPL",
+        "/api/stocks/aapl/quote",
+        "/api/stock/BRK.B",
+        "/api/realtime/AAPL",
+        "/api/stocks/search?q=apple",
+        "/api/search?q=a",
+        "/api/stocks/top-gainers",
+        "/api/stocks/top-losers?limit=3",
+        "/api/stocks/most-active",
+        "/api/trending",
+        "/api/statistics",
+        "/api/stats/total-tickers",
+        "/api/stats/gainers-losers",
     ] {
         let (name, query) = path.split_once('?').unwrap_or((path, ""));
         let url = |slash: &str| format!("http://{}{name}{slash}?{query}", running.daemon.api);

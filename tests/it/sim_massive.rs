@@ -179,7 +179,11 @@ impl Inner {
         calls.allowed.push_back(now);
         (calls.allowed.len() > QUOTA).then(|| {
             calls.refused_for_quota += 1;
-            refusal(429, None, "You've exceeded the maximum requests per minute, please wait or upgrade your subscription")
+            refusal(
+                429,
+                None,
+                "You've exceeded the maximum requests per minute, please wait or upgrade your subscription",
+            )
         })
     }
 
@@ -203,7 +207,8 @@ fn ticker(index: usize, symbol: &str, manner: Manner, now: DateTime<Utc>) -> Val
         _ => now - TimeDelta::seconds(3),
     };
     let nanoseconds = traded_at.timestamp_nanos_opt().unwrap();
-    let bar = |close: f64, volume: u64| json!({"o": close, "h": close, "l": close, "c": close, "v": volume, "vw": close});
+    let bar =
+        |close: f64, volume: u64| json!({"o": close, "h": close, "l": close, "c": close, "v": volume, "vw": close});
     let zeros = bar(0.0, 0);
     match manner {
         Manner::Cleared => json!({

@@ -94,7 +94,11 @@ async fn instants_come_back_to_the_microsecond(engine: Engine) {
         store.claim_runs(&[new.clone()]).await.unwrap();
         let rows = store.list_runs(&RunFilter { job: None, state: None, limit: 10 }).await.unwrap();
         assert_eq!(rows.len(), n + 1);
-        assert_eq!((rows[0].scheduled_for, rows[0].claimed_at), (at, new.claimed_at), "newest first, by time and not by text");
+        assert_eq!(
+            (rows[0].scheduled_for, rows[0].claimed_at),
+            (at, new.claimed_at),
+            "newest first, by time and not by text"
+        );
         assert_eq!((rows[0].late_us, rows[0].session_date), (1_234, new.session_date));
     }
 }
@@ -141,7 +145,8 @@ async fn the_ledger_is_listed_and_forgotten(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let day = |n: i32| instant(SLOT) + TimeDelta::days(1) * n;
-    let rows = [run("a", day(0), RunState::Missed), run("a", day(1), RunState::Missed), run("b", day(0), RunState::Missed)];
+    let rows =
+        [run("a", day(0), RunState::Missed), run("a", day(1), RunState::Missed), run("b", day(0), RunState::Missed)];
     store.claim_runs(&rows).await.unwrap();
     let listed = store.list_runs(&RunFilter { job: Some("a".to_owned()), state: None, limit: 1 }).await.unwrap();
     assert_eq!(listed.iter().map(|run| run.scheduled_for).collect::<Vec<_>>(), [day(1)]);
@@ -219,8 +224,12 @@ async fn a_period_is_decided_once(engine: Engine) {
     let record = |at| RenewalRow { id: Uuid::now_v7(), run_id: Uuid::now_v7(), decided_at: at };
     let early = store.renew("s1", &record(due - TimeDelta::seconds(1)), |_| Decision::Expire).await.unwrap();
     assert_eq!(early, None, "it is not due yet");
-    let (before, decision) = store.renew("s1", &record(now), |row| decide(&row.subscription, now)).await.unwrap().unwrap();
-    assert_eq!((before.user_id.as_str(), before.subscription.status, decision), ("u-s1", Status::Active, Decision::MarkPastDue));
+    let (before, decision) =
+        store.renew("s1", &record(now), |row| decide(&row.subscription, now)).await.unwrap().unwrap();
+    assert_eq!(
+        (before.user_id.as_str(), before.subscription.status, decision),
+        ("u-s1", Status::Active, Decision::MarkPastDue)
+    );
     assert_eq!(store.renew("s1", &record(now), |_| Decision::Expire).await.unwrap(), None, "nothing is due any more");
     assert_eq!(store.renew("nobody", &record(now), |_| Decision::Expire).await.unwrap(), None);
     // Somebody puts it back into the queue for the same period: the record stays one.
@@ -285,7 +294,8 @@ async fn migrating_twice_changes_nothing(engine: Engine) {
 async fn a_file_has_one_writer_and_any_number_of_readers() {
     let database = Database::create(Engine::Sqlite).await;
     let writer = database.store().await;
-    let config = bellwether::config::Config::load(None, &[("DATABASE_URL", database.url.as_str())].into_iter().collect());
+    let config =
+        bellwether::config::Config::load(None, &[("DATABASE_URL", database.url.as_str())].into_iter().collect());
     let target = config.unwrap().database;
     let deadline = std::time::Duration::from_secs(5);
     let second = Store::open(&target, Access::Writer, 1, deadline).await;
