@@ -5,7 +5,10 @@ use std::process::Command;
 #[expect(clippy::disallowed_methods, reason = "a build script has no configuration to ask")]
 fn main() {
     println!("cargo:rerun-if-changed=migrations");
-    println!("cargo:rerun-if-changed=.git/HEAD");
+    // Every commit adds a line here; a path that does not exist would make cargo build anew each time.
+    if std::path::Path::new(".git/logs/HEAD").exists() {
+        println!("cargo:rerun-if-changed=.git/logs/HEAD");
+    }
     println!("cargo:rerun-if-env-changed=BELLWETHER_REVISION");
     let revision = std::env::var("BELLWETHER_REVISION").ok().or_else(revision_of_checkout);
     println!("cargo:rustc-env=BELLWETHER_REVISION={}", revision.as_deref().unwrap_or("unknown"));

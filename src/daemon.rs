@@ -239,8 +239,8 @@ impl Daemon {
                 }
             }
         });
-        let (status, store, clock) = (Arc::clone(&self.scheduler), parts.store.clone(), Arc::clone(&parts.clock));
-        self.tasks.spawn(systemd::keep_alive(status, store, clock, self.planning.clone()));
+        let (status, clock) = (Arc::clone(&self.scheduler), Arc::clone(&parts.clock));
+        self.tasks.spawn(systemd::keep_alive(status, clock, self.planning.clone()));
         Ok(())
     }
 

@@ -34,7 +34,7 @@ const TABLE: &[(&str, Kind, Option<Unit>, &str)] = &[
         Some(Unit::Seconds),
         "When the planner last looked at the schedule and could write the ledger, as Unix time.",
     ),
-    ("bellwether_job_runs_total", Counter, None, "Slots by what became of them: ok, failed, skipped, missed."),
+    ("bellwether_job_runs_total", Counter, None, "Slots by what became of them: ok, failed, skipped, missed, lost."),
     (
         "bellwether_job_lateness_seconds",
         Histogram,
@@ -170,6 +170,13 @@ pub fn scheduler_ticked(now: DateTime<Utc>) {
     gauge!("bellwether_scheduler_tick_timestamp_seconds").set(unix_seconds(now));
 }
 
+/// A job exists: its counters begin at zero, so that the first event is a rise.
+pub fn job_registered(job: &'static str) {
+    for state in ["ok", "failed", "skipped", "missed", "lost"] {
+        counter!("bellwether_job_runs_total", "job_name" => job, "state" => state).absolute(0);
+    }
+}
+
 /// A run ended.
 pub fn job_finished(job: &'static str, state: &'static str, now: DateTime<Utc>, duration: TimeDelta) {
     counter!("bellwether_job_runs_total", "job_name" => job, "state" => state).increment(1);
@@ -184,7 +191,7 @@ pub fn job_succeeded(job: impl Into<::metrics::SharedString>, at: DateTime<Utc>)
     gauge!("bellwether_job_last_success_timestamp_seconds", "job_name" => job.into()).set(unix_seconds(at));
 }
 
-/// A slot was not run.
+/// A slot was not run, or its run was lost.
 pub fn job_left_out(job: &'static str, state: &'static str) {
     counter!("bellwether_job_runs_total", "job_name" => job, "state" => state).increment(1);
 }

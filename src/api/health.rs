@@ -74,7 +74,6 @@ async fn components(app: &App) -> Vec<Component<'static>> {
         (!app.lifecycle.is_started()).then(|| "starting".to_owned())
     };
     let work = prove_work(&app.scheduler, &app.store, &app.clock).await.err();
-    let work = work.or_else(|| app.scheduler.ledger_fault());
     let verdict = app.market.verdict(app.clock.now());
     let no_data = app.board.current().is_none().then(|| verdict.cause.clone().unwrap_or_default());
     vec![

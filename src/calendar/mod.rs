@@ -1,6 +1,6 @@
 //! PURE: when the exchange trades, to the second, and why it does not.
 //!
-//! Three layers make one immutable table: rules (`rules.rs`), the hours of a venue ([`Template`]), dated exceptions
+//! Three layers make one immutable table: rules (`rules.rs`), the hours of a venue (a template), dated exceptions
 //! (`config/calendar/xnys.csv`). There is no `now` in here: whoever asks brings the instant. This folder knows nothing of
 //! the rest of the program.
 

@@ -43,6 +43,9 @@ enum Command {
         /// Last date
         #[arg(long)]
         to: NaiveDate,
+        /// At most so many sessions
+        #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
+        limit: usize,
         /// csv: a line a session; json: an object a line; ics: a calendar to subscribe to
         #[arg(long, value_enum, default_value = "csv")]
         format: Format,
@@ -95,7 +98,9 @@ pub fn run(arguments: &Arguments, clock: &dyn Clock) -> anyhow::Result<()> {
         Command::At { instant, json } => show(&calendar, instant, json),
         Command::Next { json } => show(&calendar, clock.now(), json),
         Command::Export { from, to, .. } if from > to => bail!("--from {from} is after --to {to}"),
-        Command::Export { from, to, format } => export(&calendar, from, to, format),
+        Command::Export { from, to, limit, format } => {
+            export(&calendar, calendar.sessions(from, to).take(limit), format)
+        }
     }
 }
 
@@ -137,16 +142,15 @@ fn show(calendar: &Calendar, at: DateTime<Utc>, json: bool) -> anyhow::Result<()
     output::print(&text)
 }
 
-fn export(calendar: &Calendar, from: NaiveDate, to: NaiveDate, format: Format) -> anyhow::Result<()> {
-    let rows = calendar.sessions(from, to).map(row_of);
+fn export(calendar: &Calendar, sessions: impl Iterator<Item = Session>, format: Format) -> anyhow::Result<()> {
     match format {
-        Format::Json => rows.into_iter().try_for_each(|row| output::print_json(&row)),
+        Format::Json => sessions.map(row_of).try_for_each(|row| output::print_json(&row)),
         Format::Csv => {
             let mut writer = csv::Writer::from_writer(Vec::new());
-            rows.into_iter().try_for_each(|row| writer.serialize(row))?;
+            sessions.map(row_of).try_for_each(|row| writer.serialize(row))?;
             output::print(&String::from_utf8(writer.into_inner()?)?)
         }
-        Format::Ics => output::print(&icalendar(calendar, from, to)),
+        Format::Ics => output::print(&icalendar(calendar.mic(), sessions)),
     }
 }
 
@@ -165,14 +169,14 @@ fn row_of(session: Session) -> Row {
 }
 
 /// RFC 5545; the stamp is the start of each session, so that the same calendar always gives the same bytes.
-fn icalendar(calendar: &Calendar, from: NaiveDate, to: NaiveDate) -> String {
+fn icalendar(mic: &str, sessions: impl Iterator<Item = Session>) -> String {
     let mut text = String::from("BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//bellwether//market sessions//EN\r\n");
     let stamp = |at: DateTime<Utc>| at.format("%Y%m%dT%H%M%SZ").to_string();
-    for session in calendar.sessions(from, to) {
+    for session in sessions {
         let reason = session.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-        let summary = format!("{} {}{reason}", calendar.mic(), session.kind).replace(',', "\\,").replace(';', "\\;");
+        let summary = format!("{mic} {}{reason}", session.kind).replace(',', "\\,").replace(';', "\\;");
         let (open, close) = (stamp(session.open), stamp(session.close));
-        text += &format!("BEGIN:VEVENT\r\nUID:{}-{}@bellwether\r\n", session.date, calendar.mic());
+        text += &format!("BEGIN:VEVENT\r\nUID:{}-{mic}@bellwether\r\n", session.date);
         text += &format!("DTSTAMP:{open}\r\nDTSTART:{open}\r\nDTEND:{close}\r\nSUMMARY:{summary}\r\nEND:VEVENT\r\n");
     }
     text + "END:VCALENDAR\r\n"

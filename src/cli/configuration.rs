@@ -1,6 +1,6 @@
 //! `check-config`, `config show`, `config default`.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::output;
@@ -22,9 +22,45 @@ pub enum Command {
     Default,
 }
 
-/// Only a configuration without mistakes comes here.
-pub fn check(config: &Config) -> anyhow::Result<()> {
-    output::print(&format!("ok: {} settings, no mistake\n", config.settings.len()))
+/// Name every mistake.
+#[derive(Args, Debug)]
+pub struct Check {
+    /// One JSON object, mistakes included
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Checked<'a> {
+    ok: bool,
+    problems: Vec<Mistake<'a>>,
+}
+
+#[derive(Serialize)]
+struct Mistake<'a> {
+    key: &'a str,
+    origin: String,
+    message: &'a str,
+    fix: &'a str,
+}
+
+/// Says that there is no mistake; the mistakes themselves are told by whoever ends the program.
+pub fn check(arguments: &Check, loaded: Result<Config, Problems>) -> anyhow::Result<()> {
+    if arguments.json {
+        let problems = loaded.as_ref().err().map_or(&[][..], |problems| &problems.0);
+        let mistakes = problems.iter().map(|problem| Mistake {
+            key: &problem.key,
+            origin: problem.origin.to_string(),
+            message: &problem.message,
+            fix: &problem.fix,
+        });
+        output::print_json(&Checked { ok: loaded.is_ok(), problems: mistakes.collect() })?;
+    }
+    let config = loaded?;
+    if !arguments.json {
+        output::print(&format!("ok: {} settings, no mistake\n", config.settings.len()))?;
+    }
+    Ok(())
 }
 
 /// Shows.

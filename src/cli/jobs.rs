@@ -19,6 +19,9 @@ use crate::store::RunState;
 pub enum Command {
     /// Every job: trigger, policy, last success, next slot
     Ls {
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
+        limit: usize,
         /// One JSON object a line
         #[arg(long)]
         json: bool,
@@ -26,7 +29,7 @@ pub enum Command {
     /// The next fires of all jobs, in order of time
     Next {
         /// How many
-        #[arg(short = 'n', long = "count", default_value_t = 10, value_name = "N")]
+        #[arg(short = 'n', long = "limit", default_value_t = 10, value_name = "N")]
         count: usize,
         /// One JSON object a line
         #[arg(long)]
@@ -57,14 +60,20 @@ struct Next<'a> {
 pub async fn run(command: &Command, config: &Config, clock: &dyn Clock) -> anyhow::Result<()> {
     let calendar = Calendar::xnys();
     match command {
-        Command::Ls { json } => list(config, &calendar, clock.now(), *json).await,
+        Command::Ls { limit, json } => list(config, &calendar, clock.now(), *limit, *json).await,
         Command::Next { count, json } => next(config, &calendar, clock.now(), *count, *json),
     }
 }
 
-async fn list(config: &Config, calendar: &Calendar, now: DateTime<Utc>, json: bool) -> anyhow::Result<()> {
+async fn list(
+    config: &Config,
+    calendar: &Calendar,
+    now: DateTime<Utc>,
+    limit: usize,
+    json: bool,
+) -> anyhow::Result<()> {
     let last = last_runs(config).await?;
-    let jobs = jobs::table(config).into_iter().map(|spec| Job {
+    let jobs = jobs::table(config).into_iter().take(limit).map(|spec| Job {
         name: spec.name,
         purpose: spec.purpose,
         trigger: spec.trigger.to_string(),

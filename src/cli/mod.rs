@@ -52,7 +52,7 @@ enum Command {
     /// Run the daemon (the default)
     Serve,
     /// Name every mistake in the configuration at once
-    CheckConfig,
+    CheckConfig(configuration::Check),
     /// Show the configuration
     #[command(subcommand)]
     Config(configuration::Command),
@@ -112,7 +112,7 @@ async fn dispatch(arguments: Arguments, environment: &Environment) -> anyhow::Re
             let colour = output::wants_colour(environment);
             serve::run(load()?, arguments.log.as_deref(), colour).await
         }
-        Command::CheckConfig => configuration::check(&load()?).map(done),
+        Command::CheckConfig(command) => configuration::check(&command, load()).map(done),
         Command::Config(command) => configuration::run(&command, load).map(done),
         Command::Migrate(command) => migrate::run(&command, &load()?).await.map(done),
         Command::Status(command) => status::run(&command, &load()?, SystemClock::start()).await.map(done),

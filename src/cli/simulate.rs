@@ -26,6 +26,9 @@ pub struct Arguments {
     /// Accepted for scripts: the schedule draws nothing at random yet, so every seed gives the same lines
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// At most so many fires
+    #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
+    limit: usize,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
@@ -59,7 +62,7 @@ pub fn run(arguments: &Arguments, config: &Config) -> anyhow::Result<()> {
         bail!("there is no job {:?}; there are {}", arguments.job.as_deref().unwrap_or_default(), names.join(", "));
     }
     let instant = chrono::TimeDelta::nanoseconds(1);
-    for fire in fires(&table, &calendar, from - instant, to - instant) {
+    for fire in fires(&table, &calendar, from - instant, to - instant).take(arguments.limit) {
         let moment = calendar.at(fire.slot);
         let local = fire.slot.with_timezone(&calendar.zone());
         let line = Line {

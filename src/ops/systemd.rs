@@ -11,8 +11,9 @@ use crate::clock::SharedClock;
 use crate::scheduler::Status;
 use crate::store::Store;
 
-/// The planner must have looked at the schedule, and written the ledger, within this time for the daemon to count as alive.
-const OLDEST_TICK: Duration = Duration::from_secs(10);
+/// The planner must have looked at the schedule within this time for the daemon to count as alive. It looks each second; one
+/// look can wait for the database as long as a statement may take.
+const OLDEST_LOOK: Duration = Duration::from_secs(60);
 
 /// How often liveness is looked at where no watchdog asks for it.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
@@ -34,31 +35,40 @@ pub fn stopping() {
     notify(&[NotifyState::Stopping, NotifyState::Status("finishing runs and answers under way")]);
 }
 
-/// Whether the daemon does its work: the planner looks at the schedule and the database answers.
+/// Whether the planner does its work: it goes on looking at the schedule.
+///
+/// # Errors
+/// The reason why not.
+pub fn prove_planning(status: &Status, clock: &SharedClock) -> Result<(), String> {
+    let Some(look) = status.last_look() else {
+        return Err("the planner has not looked at the schedule yet".to_owned());
+    };
+    match clock.monotonic().saturating_sub(look) {
+        age if age > OLDEST_LOOK => Err(format!("the planner last looked at the schedule {} s ago", age.as_secs())),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the daemon can do all of its work: the planner looks at the schedule and the database answers.
 ///
 /// # Errors
 /// The reason why not.
 pub async fn prove_work(status: &Status, store: &Store, clock: &SharedClock) -> Result<(), String> {
-    match status.last_tick() {
-        None => return Err("the planner has not looked at the schedule yet".to_owned()),
-        Some(tick) if clock.monotonic().saturating_sub(tick) > OLDEST_TICK => {
-            let age = clock.monotonic().saturating_sub(tick).as_secs();
-            return Err(format!("the planner last looked at the schedule {age} s ago"));
-        }
-        Some(_) => {}
-    }
+    prove_planning(status, clock)?;
+    status.ledger_fault().map_or(Ok(()), Err)?;
     store.ping().await.map_err(|fault| fault.to_string())
 }
 
-/// Pings the watchdog, at half the interval it asks for, as long as work is proved, until `stop`.
-pub async fn keep_alive(status: Arc<Status>, store: Store, clock: SharedClock, stop: CancellationToken) {
+/// Pings the watchdog, at half the interval it asks for, as long as the planner works, until `stop`. A database that is away
+/// is no reason to be killed: a restart does not bring it back, and readers are still served from memory.
+pub async fn keep_alive(status: Arc<Status>, clock: SharedClock, stop: CancellationToken) {
     let interval = sd_notify::watchdog_enabled().map_or(DEFAULT_INTERVAL, |watchdog| watchdog / 2);
     loop {
         tokio::select! {
             () = clock.sleep(interval) => {}
             () = stop.cancelled() => return,
         }
-        match prove_work(&status, &store, &clock).await {
+        match prove_planning(&status, &clock) {
             Ok(()) => notify(&[NotifyState::Watchdog]),
             Err(reason) => warn!(reason, "the watchdog is not pinged"),
         }

@@ -82,6 +82,7 @@ impl Planner {
         let now = self.ledger.clock.now();
         for entry in &self.entries {
             let name = entry.spec.name;
+            metrics::job_registered(name);
             let since = self.ledger.store.register_job(name, now).await?;
             let decided = self.ledger.store.last_decided_slot(name).await?;
             let cursor = decided.map_or(since, |decided| decided.max(since)).max(now - self.retention);
@@ -113,6 +114,7 @@ impl Planner {
     pub async fn run(mut self) {
         loop {
             let fault = self.look().await.err().map(|fault| fault.to_string());
+            self.status.looked(self.ledger.clock.monotonic());
             self.report_fault(fault);
             let sleep = self.ledger.clock.sleep_until(self.next_look());
             tokio::select! {
@@ -213,6 +215,9 @@ impl Planner {
             match self.worth_resuming(&run) {
                 Ok(entry) => self.resume(entry, &run).await?,
                 Err(why) => {
+                    if let Some(entry) = self.entry(&run.job) {
+                        metrics::job_left_out(entry.spec.name, RunState::Lost.name());
+                    }
                     warn!(job_name = run.job, slot = %run.scheduled_for, run_id = %run.id, reason = why, "a run was lost");
                     self.ledger.give_up(&run, format!("its process ended during the run; {why}")).await?;
                 }

@@ -12,6 +12,7 @@ pub struct Status(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
+    looked: Option<Duration>,
     ticked: Option<Duration>,
     ledger_fault: Option<String>,
     jobs: BTreeMap<&'static str, JobStatus>,
@@ -27,6 +28,11 @@ pub struct JobStatus {
 }
 
 impl Status {
+    /// Monotonic time of the last look at the schedule, whether or not the database answered; `None` before the first.
+    pub fn last_look(&self) -> Option<Duration> {
+        self.lock().looked
+    }
+
     /// Monotonic time of the last look at the schedule that could also write the ledger; `None` before the first.
     pub fn last_tick(&self) -> Option<Duration> {
         self.lock().ticked
@@ -45,6 +51,10 @@ impl Status {
     /// Runs under way, of all jobs.
     pub fn running(&self) -> usize {
         self.lock().jobs.values().map(|job| job.running).sum()
+    }
+
+    pub(super) fn looked(&self, at: Duration) {
+        self.lock().looked = Some(at);
     }
 
     pub(super) fn tick(&self, at: Duration) {

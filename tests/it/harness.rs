@@ -15,7 +15,7 @@ use sqlx::{ConnectOptions, Connection, Executor};
 use tempfile::TempDir;
 
 /// The longest any state is waited for, in real time: far more than it takes, so that a slow machine is no failure.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Which database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

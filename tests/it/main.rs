@@ -1,5 +1,7 @@
 //! The daemon as its users see it: real parts, a clock that can be moved, and a simulated world outside.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod commands;
 mod harness;
 mod ingestion;

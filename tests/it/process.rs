@@ -22,6 +22,7 @@ pub struct Process {
     lines: Receiver<String>,
     pub log: Vec<Value>,
     pub api: SocketAddr,
+    metrics: String,
 }
 
 impl Process {
@@ -49,9 +50,11 @@ impl Process {
                 let _ = sender.send(line);
             }
         });
-        let mut process = Self { child, lines, log: Vec::new(), api: SocketAddr::from(([127, 0, 0, 1], 1)) };
+        let mut process =
+            Self { child, lines, log: Vec::new(), api: SocketAddr::from(([127, 0, 0, 1], 1)), metrics: String::new() };
         let listens = process.until(|line| line["api"].is_string());
         process.api = listens["api"].as_str().unwrap().trim_start_matches("http://").parse().unwrap();
+        listens["metrics"].as_str().unwrap().clone_into(&mut process.metrics);
         process
     }
 
@@ -95,6 +98,15 @@ impl Process {
         let response = client().get(format!("http://{}{path}", self.api)).send().await.ok()?;
         let status = response.status().as_u16();
         Some((status, serde_json::from_str(&response.text().await.ok()?).ok()?))
+    }
+
+    /// Waits until one request of the API is being answered.
+    async fn answering(&self) {
+        eventually("a request is being answered", async || {
+            let text = client().get(&self.metrics).send().await.unwrap().text().await.unwrap();
+            text.lines().any(|line| line == "bellwether_http_requests_in_flight 1")
+        })
+        .await;
     }
 
     async fn ready(&self) {
@@ -149,11 +161,7 @@ async fn an_answer_under_way_is_finished_and_a_second_signal_ends_at_once() {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let head = "POST /api/billing/process-renewals HTTP/1.1\r\nHost: localhost\r\nX-Cron-Secret: s\r\nContent-Length: 17\r\n\r\n";
     stream.write_all(head.as_bytes()).unwrap();
-    eventually("the request has arrived", async || {
-        let (_, health) = process.get("/api/health/detailed").await.unwrap();
-        health["status"] == "healthy"
-    })
-    .await;
+    process.answering().await;
     process.signal("TERM");
     process.until(|line| line["message"] == "stopping");
     stream.write_all(br#"{"dry_run": true}"#).unwrap();
@@ -166,6 +174,7 @@ async fn an_answer_under_way_is_finished_and_a_second_signal_ends_at_once() {
     process.ready().await;
     let mut stream = TcpStream::connect(process.api).unwrap();
     stream.write_all(head.as_bytes()).unwrap();
+    process.answering().await;
     process.signal("TERM");
     process.until(|line| line["message"] == "stopping");
     process.signal("TERM");

@@ -199,7 +199,7 @@ impl Inner {
 }
 
 fn ticker(index: usize, symbol: &str, manner: Manner, now: DateTime<Utc>) -> Value {
-    let before = 10.0 + (index % 500) as f64 / 4.0;
+    let before = if symbol == "BRK.A" { 710_000.0 } else { 10.0 + (index % 500) as f64 / 4.0 };
     let price = if symbol == "BRK.A" { 712_345.5 } else { before * (1.0 + (index % 21) as f64 / 1_000.0 - 0.01) };
     let price = (price * 10_000.0).round() / 10_000.0;
     let traded_at = match manner {

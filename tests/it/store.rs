@@ -67,7 +67,7 @@ async fn a_slot_is_claimed_once(engine: Engine) {
     let store = database.store().await;
     let (first, second) = (run("a", instant(SLOT), RunState::Running), run("a", instant(SLOT), RunState::Running));
     let other = run("b", instant(SLOT), RunState::Running);
-    assert_eq!(store.claim_runs(&[first.clone()]).await.unwrap(), [first.id]);
+    assert_eq!(store.claim_runs(std::slice::from_ref(&first)).await.unwrap(), [first.id]);
     assert_eq!(store.claim_runs(&[second, other.clone()]).await.unwrap(), [other.id]);
     assert_eq!(store.last_decided_slot("a").await.unwrap(), Some(instant(SLOT)));
     assert_eq!(store.last_decided_slot("c").await.unwrap(), None);
@@ -91,7 +91,7 @@ async fn instants_come_back_to_the_microsecond(engine: Engine) {
     for (n, at) in ["07:00:00Z", "07:00:00.1Z", "07:00:00.123Z", "07:00:00.123456Z"].iter().enumerate() {
         let at = instant(&format!("2027-03-14T{at}"));
         let new = run("a", at, RunState::Running);
-        store.claim_runs(&[new.clone()]).await.unwrap();
+        store.claim_runs(std::slice::from_ref(&new)).await.unwrap();
         let rows = store.list_runs(&RunFilter { job: None, state: None, limit: 10 }).await.unwrap();
         assert_eq!(rows.len(), n + 1);
         assert_eq!(
@@ -107,7 +107,7 @@ async fn only_the_newest_attempt_ends_a_run(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let new = run("a", instant(SLOT), RunState::Running);
-    store.claim_runs(&[new.clone()]).await.unwrap();
+    store.claim_runs(std::slice::from_ref(&new)).await.unwrap();
     let now = instant(SLOT) + TimeDelta::minutes(1);
     assert!(store.begin_attempt(new.id, 1, "other", now).await.unwrap());
     assert!(!store.begin_attempt(new.id, 1, "third", now).await.unwrap());
