@@ -186,7 +186,9 @@ impl<'a> Reader<'a> {
             .map(|(key, found)| Problem::new(key, found.origin.clone(), "there is no such key", self.nearest_key(key)))
             .collect();
         let names: BTreeSet<String> = self.known.iter().flat_map(|key| sources::names_of(key)).collect();
-        for name in self.environment.names().filter(|name| name.starts_with("BELLWETHER_")) {
+        // What the build and the test command read is not the daemon's to judge.
+        let ours = |name: &&str| name.starts_with("BELLWETHER_") && !name.starts_with("BELLWETHER_TEST_");
+        for name in self.environment.names().filter(ours).filter(|name| *name != "BELLWETHER_REVISION") {
             let plain = name.strip_suffix("_FILE").unwrap_or(name);
             if !names.contains(name) && !names.contains(plain) {
                 let fix = nearest(name, names.iter().map(String::as_str));

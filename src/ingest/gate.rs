@@ -90,7 +90,8 @@ fn known_quote(snapshot: &Snapshot, universe: &Universe, index: usize, symbol: &
     snapshot.quotes.get(position?).copied().flatten()
 }
 
-fn not_refreshed(mut quote: Quote) -> Quote {
+/// The same quote, marked as kept from an earlier cycle.
+pub fn not_refreshed(mut quote: Quote) -> Quote {
     quote.flags.insert(QuoteFlags::NOT_REFRESHED);
     quote
 }

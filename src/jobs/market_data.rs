@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::calendar::{Calendar, Phase};
 use crate::clock::SharedClock;
 use crate::config::IngestConfig;
-use crate::ingest::gate::{Gated, gate};
+use crate::ingest::gate::{Gated, gate, not_refreshed};
 use crate::ingest::providers::{Description, Provider};
 use crate::ingest::{Board, Budget, FetchPlan, Fetched, Published, fetch};
 use crate::market::{Bodies, Cycle, Meta, Snapshot, Statistics, Universe};
@@ -20,7 +20,7 @@ use crate::metrics;
 use crate::ops::explain::{self, Attempt, Facts, Verdict, explain, is_complete};
 use crate::schedule::{JobSpec, fires};
 use crate::scheduler::JobError;
-use crate::store::{CycleRecord, Store, StoreError};
+use crate::store::{CycleRecord, Store, StoreError, StoredQuote};
 
 /// What a source that says `DELAYED` lags behind, when its contract names less.
 const DELAYED_BY: TimeDelta = TimeDelta::minutes(15);
@@ -127,9 +127,13 @@ impl MarketData {
             return Ok(false);
         }
         let mut quotes = vec![None; self.universe.len()];
-        for (symbol, quote) in self.store.quotes().await? {
+        let last = record.cycle.id.to_string();
+        // A quote of an earlier session is not fresh, whichever cycle brought it.
+        let session_start = self.session_start(record.cycle.finished_at);
+        for StoredQuote { symbol, quote, cycle_id } in self.store.quotes().await? {
             if let Some(index) = self.universe.position(&symbol) {
-                quotes[index] = Some(quote);
+                let fresh = cycle_id == last && quote.at >= session_start;
+                quotes[index] = Some(if fresh { quote } else { not_refreshed(quote) });
             }
         }
         *lock(&self.delayed) = record.delayed;

@@ -23,13 +23,11 @@ impl Price {
     }
 
     /// What a source wrote as a decimal, to the nearest unit. `None` for what is no price: not a number, infinite, nothing
-    /// above zero once rounded, or beyond the units that can be counted. Exact up to 100 billion, where binary fractions
-    /// become too coarse for four places.
+    /// above zero once rounded, or above 100 billion, where binary fractions become too coarse for four places.
     pub fn from_decimal(decimal: f64) -> Option<Self> {
-        /// 2^63, the first whole number that is no `i64`.
-        const BEYOND: f64 = 9_223_372_036_854_775_808.0;
+        const MOST: f64 = 1e11 * UNITS as f64;
         let units = (decimal * UNITS as f64).round();
-        (1.0..BEYOND).contains(&units).then_some(Self(units as i64))
+        (1.0..=MOST).contains(&units).then_some(Self(units as i64))
     }
 
     /// The nearest binary number: prints as the same decimal up to 500 billion.

@@ -19,7 +19,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
 use crate::config::DatabaseTarget;
-pub use cycles::CycleRecord;
+pub use cycles::{CycleRecord, StoredQuote};
 use dialect::{Connection, Tx, on, within};
 pub use job_runs::{Finish, JobRun, NewRun, Origin, RunFilter, RunState};
 pub use subscriptions::{RenewalRow, SubscriptionRow};

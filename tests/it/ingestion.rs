@@ -214,6 +214,11 @@ async fn a_symbol_that_drops_out_keeps_its_last_quote_with_its_age() {
     assert_eq!(after["data"]["last_updated"], before["data"]["last_updated"]);
     assert_eq!(after["data"]["refreshed"], false);
     running.stop().await;
+    // A restart tells it the same way.
+    let again = market.world.start().await;
+    let (_, restored) = again.get("/api/stocks/MSFT/").await;
+    assert_eq!(restored["data"], after["data"]);
+    again.stop().await;
 }
 
 #[tokio::test]

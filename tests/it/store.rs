@@ -195,9 +195,12 @@ async fn a_cycle_is_kept_whole_and_a_quote_never_goes_back(engine: Engine) {
     store.save_cycle(&second, &[("AAPL", &new), ("BRK.A", &new)]).await.unwrap();
     store.save_cycle(&first, &[("AAPL", &old), ("MSFT", &old)]).await.unwrap();
     store.save_cycle(&first, &[]).await.unwrap();
-    assert_eq!(store.last_cycle().await.unwrap(), Some(second));
-    let quotes: BTreeMap<_, _> = store.quotes().await.unwrap().into_iter().collect();
-    let expected = [("AAPL", new), ("BRK.A", new), ("MSFT", old)].map(|(symbol, quote)| (symbol.to_owned(), quote));
+    assert_eq!(store.last_cycle().await.unwrap(), Some(second.clone()));
+    let stored = store.quotes().await.unwrap().into_iter();
+    let quotes: BTreeMap<_, _> = stored.map(|stored| (stored.symbol, (stored.quote, stored.cycle_id))).collect();
+    let (first_id, second_id) = (first.cycle.id.to_string(), second.cycle.id.to_string());
+    let expected = [("AAPL", new, &second_id), ("BRK.A", new, &second_id), ("MSFT", old, &first_id)];
+    let expected = expected.map(|(symbol, quote, cycle)| (symbol.to_owned(), (quote, cycle.clone())));
     assert_eq!(quotes, BTreeMap::from(expected));
     let many: Vec<String> = (0..7_019).map(|n| format!("S{n}")).collect();
     let many: Vec<_> = many.iter().map(|symbol| (symbol.as_str(), &new)).collect();
