@@ -101,11 +101,16 @@ async fn read(app: &App, body: Body) -> Result<Asked, Problem> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Asked::default());
     }
-    serde_json::from_slice(&bytes).map_err(|fault| {
-        let detail =
-            format!("the body must be {{\"limit\": number, \"dry_run\": true or false}}, both optional: {fault}");
+    let refused = |fault: &str| {
+        let shape = "{\"limit\": number, \"dry_run\": true or false}";
+        let detail = format!("the body must be {shape}, both optional: {fault}");
         Problem::new(StatusCode::BAD_REQUEST, "bad_body", detail)
-    })
+    };
+    // A list would be read as the members in order, and an empty one as a real run that nobody asked for.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(refused("it is not an object"));
+    }
+    serde_json::from_slice(&bytes).map_err(|fault| refused(&fault.to_string()))
 }
 
 fn database_away(fault: &StoreError) -> Problem {

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use poem::http::{HeaderValue, Method, StatusCode};
+use poem::http::{HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, IntoResponse, Request, Response, Result};
 use tracing::{Instrument, debug, info, info_span, warn};
 use uuid::Uuid;
@@ -25,6 +25,8 @@ pub struct Observed<E> {
     pub route: &'static str,
     /// Whether errors carry the members of the old site.
     pub legacy: bool,
+    /// The methods it takes, for an answer to another.
+    pub allow: &'static str,
     /// To measure with.
     pub clock: SharedClock,
     /// What answers.
@@ -66,6 +68,9 @@ impl<E: Endpoint> Endpoint for Observed<E> {
                     Problem::new(code, "internal", "the request could not be answered").respond(&id, self.legacy)
                 }
             };
+            if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(self.allow));
+            }
             if let Ok(value) = HeaderValue::from_str(&id) {
                 response.headers_mut().insert(REQUEST_ID, value);
             }

@@ -11,51 +11,53 @@ use super::guard::KnownHosts;
 use super::observe::Observed;
 use super::{App, billing, health, hours, stocks};
 
-/// Whose error bodies a path answers with.
+/// What kind of path it is: its methods, and the manner of its errors.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Manner {
-    /// Problem details, with `success` and `error` as the old site's clients look for them.
-    Site,
-    /// Problem details.
-    Plain,
+enum Kind {
+    /// Read by the site's clients, which look for `success` and `error` in an error.
+    Read,
+    /// The same, for a call that changes something.
+    Write,
+    /// Asked by machines that go by the status.
+    Probe,
 }
 
 /// The API. Every path answers with and without the slash at its end.
 pub fn api(app: Arc<App>) -> BoxEndpoint<'static, Response> {
-    use Manner::{Plain, Site};
+    use Kind::{Probe, Read, Write};
     #[rustfmt::skip]
     let table = vec![
-        ("/api/market-stats", Site, get(stocks::market_stats)),
-        ("/api/platform-stats", Site, get(stocks::market_stats)),
-        ("/api/stocks", Site, get(stocks::list)),
-        ("/api/stocks/search", Site, get(stocks::search)),
-        ("/api/search", Site, get(stocks::search)),
-        ("/api/stocks/top-gainers", Site, get(stocks::top_gainers)),
-        ("/api/stocks/top-losers", Site, get(stocks::top_losers)),
-        ("/api/stocks/most-active", Site, get(stocks::most_active)),
-        ("/api/stocks/:ticker", Site, get(stocks::stock)),
-        ("/api/stocks/:ticker/quote", Site, get(stocks::stock)),
-        ("/api/stock/:ticker", Site, get(stocks::stock)),
-        ("/api/realtime/:ticker", Site, get(stocks::realtime)),
-        ("/api/trending", Site, get(stocks::trending)),
-        ("/api/statistics", Site, get(stocks::statistics)),
-        ("/api/stats/total-tickers", Site, get(stocks::total_tickers)),
-        ("/api/stats/gainers-losers", Site, get(stocks::gainers_losers)),
-        ("/api/market-hours", Site, get(hours::market_hours)),
-        ("/api/billing/process-renewals", Site, post(billing::process_renewals)),
-        ("/livez", Plain, get(health::livez)),
-        ("/live", Plain, get(health::livez)),
-        ("/readyz", Plain, get(health::readyz)),
-        ("/ready", Plain, get(health::readyz)),
-        ("/api/health", Plain, get(health::readyz)),
-        ("/api/health/detailed", Plain, get(health::detailed)),
-        ("/startupz", Plain, get(health::startupz)),
+        ("/api/market-stats", Read, get(stocks::market_stats)),
+        ("/api/platform-stats", Read, get(stocks::market_stats)),
+        ("/api/stocks", Read, get(stocks::list)),
+        ("/api/stocks/search", Read, get(stocks::search)),
+        ("/api/search", Read, get(stocks::search)),
+        ("/api/stocks/top-gainers", Read, get(stocks::top_gainers)),
+        ("/api/stocks/top-losers", Read, get(stocks::top_losers)),
+        ("/api/stocks/most-active", Read, get(stocks::most_active)),
+        ("/api/stocks/:ticker", Read, get(stocks::stock)),
+        ("/api/stocks/:ticker/quote", Read, get(stocks::stock)),
+        ("/api/stock/:ticker", Read, get(stocks::stock)),
+        ("/api/realtime/:ticker", Read, get(stocks::realtime)),
+        ("/api/trending", Read, get(stocks::trending)),
+        ("/api/statistics", Read, get(stocks::statistics)),
+        ("/api/stats/total-tickers", Read, get(stocks::total_tickers)),
+        ("/api/stats/gainers-losers", Read, get(stocks::gainers_losers)),
+        ("/api/market-hours", Read, get(hours::market_hours)),
+        ("/api/billing/process-renewals", Write, post(billing::process_renewals)),
+        ("/livez", Probe, get(health::livez)),
+        ("/live", Probe, get(health::livez)),
+        ("/readyz", Probe, get(health::readyz)),
+        ("/ready", Probe, get(health::readyz)),
+        ("/api/health", Probe, get(health::readyz)),
+        ("/api/health/detailed", Probe, get(health::detailed)),
+        ("/startupz", Probe, get(health::startupz)),
     ];
-    let unmatched = observed(&app, "unmatched", Plain, Route::new());
-    let routes = Route::new().at("/", observed(&app, "unmatched", Plain, Route::new())).at("/*", unmatched);
+    let unmatched = observed(&app, "unmatched", Probe, Route::new());
+    let routes = Route::new().at("/", observed(&app, "unmatched", Probe, Route::new())).at("/*", unmatched);
     let routes = table
         .into_iter()
-        .fold(routes, |routes, (path, manner, methods)| routes.at(path, observed(&app, path, manner, methods)));
+        .fold(routes, |routes, (path, kind, methods)| routes.at(path, observed(&app, path, kind, methods)));
     routes.with(NormalizePath::new(TrailingSlash::Trim)).map_to_response().boxed()
 }
 
@@ -63,7 +65,7 @@ pub fn api(app: Arc<App>) -> BoxEndpoint<'static, Response> {
 fn observed<E>(
     app: &Arc<App>,
     route: &'static str,
-    manner: Manner,
+    kind: Kind,
     endpoint: E,
 ) -> impl Endpoint<Output = Response> + use<E>
 where
@@ -71,7 +73,8 @@ where
     E::Output: IntoResponse,
 {
     let inner = KnownHosts { app: Arc::clone(app), inner: endpoint.data(Arc::clone(app)) };
-    Observed { route, legacy: manner == Manner::Site, clock: Arc::clone(&app.clock), inner }
+    let allow = if kind == Kind::Write { "POST" } else { "GET, HEAD" };
+    Observed { route, legacy: kind != Kind::Probe, allow, clock: Arc::clone(&app.clock), inner }
 }
 
 /// What Prometheus reads, on a listener of its own.

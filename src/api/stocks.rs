@@ -132,6 +132,7 @@ pub fn realtime(app: Data<&Arc<App>>, Path(symbol): Path<String>, request: &Requ
 
 fn no_such_stock(symbol: &str) -> Problem {
     let shown: String = symbol.chars().filter(|c| c.is_ascii_graphic()).take(16).collect();
+    let shown = if shown.is_empty() { "this symbol" } else { &*shown };
     Problem::not_found(format!("{shown} is not in the universe, or has not been quoted yet"))
 }
 

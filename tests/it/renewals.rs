@@ -99,8 +99,10 @@ async fn over_http_it_is_the_same_run_and_a_dry_run_changes_nothing() {
     }
     let (status, body) = ask(&running, Some(SECRET), json!({"limit": 0})).await;
     assert_eq!((status, &body["code"]), (400, &json!("bad_parameter")));
-    let (status, body) = ask(&running, Some(SECRET), json!({"dryrun": true})).await;
-    assert_eq!((status, &body["code"]), (400, &json!("bad_body")), "a misspelt key must not become a real run");
+    for odd in [json!({"dryrun": true}), json!([]), json!([5, true]), json!(null), json!("dry_run")] {
+        let (status, body) = ask(&running, Some(SECRET), odd.clone()).await;
+        assert_eq!((status, &body["code"]), (400, &json!("bad_body")), "{odd} must not become a real run");
+    }
 
     let (status, dry) = ask(&running, Some("old-one"), json!({"dry_run": true})).await;
     assert_eq!(status, 200);

@@ -106,6 +106,10 @@ async fn what_cannot_be_answered_says_why_in_the_old_and_the_new_manner() {
             assert_eq!((&body["success"], body["error"].is_string()), (&Value::Bool(false), true), "{path}: {body}");
         }
     }
+    let url = format!("http://{}/api/billing/process-renewals", running.daemon.api);
+    assert_eq!(running.http.get(url).send().await.unwrap().headers()["allow"], "POST");
+    let url = format!("http://{}/api/market-stats/", running.daemon.api);
+    assert_eq!(running.http.delete(url).send().await.unwrap().headers()["allow"], "GET, HEAD");
     let url = format!("http://{}/livez", running.daemon.api);
     let foreign = running.http.get(&url).header("Host", "evil.example").send().await.unwrap();
     assert_eq!(foreign.status(), 400);
