@@ -76,7 +76,7 @@ impl<E: Endpoint> Endpoint for Observed<E> {
             }
             let took = self.clock.monotonic().saturating_sub(started);
             metrics::http_answered(method, self.route, status_class(response.status()), took.as_secs_f64());
-            log(method, response.status(), took.as_secs_f64() * 1e3);
+            log(method, response.status(), (took.as_secs_f64() * 1e6).round() / 1e3);
             Ok(response)
         }
         .instrument(span)

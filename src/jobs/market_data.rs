@@ -296,11 +296,12 @@ impl MarketData {
         let verdict = self.verdict(now);
         metrics::data_age(self.age(published.snapshot.cycle.as_of, now).num_seconds(), verdict.stale);
         let meta = &published.meta;
-        let same = meta.phase == moment.phase
-            && meta.next_transition == moment.next_transition
-            && meta.stale == verdict.stale
-            && meta.cause == verdict.cause;
-        if force || !same && !only_age_differs(meta, &verdict, moment.phase) {
+        // While data is stale its cause names a growing age, which alone is no reason to render again.
+        let changed = meta.phase != moment.phase
+            || meta.next_transition != moment.next_transition
+            || meta.stale != verdict.stale
+            || !verdict.stale && meta.cause != verdict.cause;
+        if force || changed {
             self.render(Arc::clone(&published.snapshot), Arc::clone(&published.statistics));
         }
     }
@@ -369,11 +370,6 @@ impl MarketData {
         let lag = if *lock(&self.delayed) { contract.max(DELAYED_BY) } else { contract };
         TimeDelta::from_std(self.config.cadence * 2).unwrap_or(TimeDelta::MAX) + lag
     }
-}
-
-/// While data is stale its cause names a growing age; that alone is no reason to render again.
-fn only_age_differs(meta: &Meta, verdict: &Verdict, phase: Phase) -> bool {
-    meta.stale && verdict.stale && meta.phase == phase
 }
 
 /// Why not every symbol is fresh; `None` when each is.

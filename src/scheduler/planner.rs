@@ -113,8 +113,9 @@ impl Planner {
     /// Decides until told to stop. Runs under way go on in [`Planner::runs`].
     pub async fn run(mut self) {
         loop {
+            let began = self.ledger.clock.monotonic();
             let fault = self.look().await.err().map(|fault| fault.to_string());
-            self.status.looked(self.ledger.clock.monotonic());
+            self.status.looked(began);
             self.report_fault(fault);
             let sleep = self.ledger.clock.sleep_until(self.next_look());
             tokio::select! {
@@ -132,7 +133,6 @@ impl Planner {
         for index in 0..self.entries.len() {
             self.decide(index, now).await?;
         }
-        self.status.tick(self.ledger.clock.monotonic());
         metrics::scheduler_ticked(now);
         Ok(())
     }

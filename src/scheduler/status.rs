@@ -13,7 +13,6 @@ pub struct Status(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     looked: Option<Duration>,
-    ticked: Option<Duration>,
     ledger_fault: Option<String>,
     jobs: BTreeMap<&'static str, JobStatus>,
 }
@@ -28,14 +27,10 @@ pub struct JobStatus {
 }
 
 impl Status {
-    /// Monotonic time of the last look at the schedule, whether or not the database answered; `None` before the first.
+    /// Monotonic time at which the last finished look at the schedule began, whether or not the database answered; `None`
+    /// before the first.
     pub fn last_look(&self) -> Option<Duration> {
         self.lock().looked
-    }
-
-    /// Monotonic time of the last look at the schedule that could also write the ledger; `None` before the first.
-    pub fn last_tick(&self) -> Option<Duration> {
-        self.lock().ticked
     }
 
     /// Why the ledger cannot be written at the moment, if so.
@@ -55,10 +50,6 @@ impl Status {
 
     pub(super) fn looked(&self, at: Duration) {
         self.lock().looked = Some(at);
-    }
-
-    pub(super) fn tick(&self, at: Duration) {
-        self.lock().ticked = Some(at);
     }
 
     /// Keeps the fault and says whether it is news.

@@ -30,6 +30,9 @@ static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 /// The longest a schema change may take before it is given up.
 const MIGRATION_DEADLINE: Duration = Duration::from_mins(10);
 
+/// The longest a sign of life may take.
+const PING_DEADLINE: Duration = Duration::from_secs(2);
+
 /// What can go wrong with the store; the message never holds a password or a row.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -215,10 +218,13 @@ impl Store {
     /// Asks the database for a sign of life, through the connection that writes.
     ///
     /// # Errors
-    /// When it does not answer in time.
+    /// When it does not answer within two seconds: a probe must not wait as long as work may.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        let mut connection = self.writer().await?;
-        on!(connection.handle(), (i32,), "SELECT 1", [], fetch_one).map(|_| ())
+        let ask = async {
+            let mut connection = self.writer().await?;
+            on!(connection.handle(), (i32,), "SELECT 1", [], fetch_one).map(|_| ())
+        };
+        tokio::time::timeout(PING_DEADLINE, ask).await.unwrap_or(Err(StoreError::Deadline(PING_DEADLINE)))
     }
 
     /// Lets the connections finish and closes them.

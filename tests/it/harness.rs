@@ -175,7 +175,7 @@ impl World {
         self.clock.advance_to(to);
         let monotonic = self.clock.monotonic();
         eventually("the planner is done at the new time", async || {
-            running.daemon.scheduler.last_tick() == Some(monotonic) && running.daemon.scheduler.running() == 0
+            running.daemon.scheduler.last_look() == Some(monotonic) && running.daemon.scheduler.running() == 0
         })
         .await;
     }
