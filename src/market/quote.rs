@@ -65,9 +65,4 @@ impl QuoteFlags {
     pub fn insert(&mut self, other: Self) {
         self.0 |= other.0;
     }
-
-    /// Takes `other` away.
-    pub fn remove(&mut self, other: Self) {
-        self.0 &= !other.0;
-    }
 }

@@ -1,9 +1,6 @@
 //! What is quoted: a list of symbols with what is known of each.
 
 use csv::StringRecord;
-use serde::Serialize;
-
-use super::short_hash;
 
 /// The longest list that is taken.
 const MOST_LISTINGS: usize = 50_000;
@@ -11,11 +8,8 @@ const MOST_LISTINGS: usize = 50_000;
 /// The longest symbol.
 const LONGEST_SYMBOL: usize = 16;
 
-/// Bytes of the hash that names a list: sixteen digits.
-const HASH_BYTES: usize = 8;
-
 /// One symbol. Empty text is what is not known.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
     /// As the site spells it: `BRK.B`, `BAC$K`.
     pub symbol: String,
@@ -98,19 +92,6 @@ impl Universe {
     /// Where `symbol` is in the list, however its letters are written: for what a person typed.
     pub fn position_ignoring_case(&self, symbol: &str) -> Option<usize> {
         self.position(&symbol.to_ascii_uppercase())
-    }
-
-    /// Names the content: equal for equal lists, whatever order and form their files had.
-    pub fn content_hash(&self) -> String {
-        let mut content = Vec::new();
-        for Listing { symbol, name, exchange, sector } in &self.listings {
-            for field in [symbol, name, exchange, sector] {
-                // The length before the text keeps neighbours apart: "AB" + "C" is not "A" + "BC".
-                content.extend_from_slice(&(field.len() as u64).to_le_bytes());
-                content.extend_from_slice(field.as_bytes());
-            }
-        }
-        short_hash(&content, HASH_BYTES)
     }
 }
 

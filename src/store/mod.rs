@@ -156,14 +156,6 @@ impl Store {
         Ok(Self { db: Db::Sqlite { write, read }, deadline, _lock: lock })
     }
 
-    /// The engine, as it is named in logs and reports.
-    pub fn engine(&self) -> &'static str {
-        match self.db {
-            Db::Sqlite { .. } => "sqlite",
-            Db::Postgres(_) => "postgres",
-        }
-    }
-
     /// Whether no other process can have written since this one started (a SQLite file has one writer).
     pub fn is_exclusive(&self) -> bool {
         matches!(self.db, Db::Sqlite { .. })
