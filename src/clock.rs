@@ -30,11 +30,15 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// Returns once the wall clock has reached `at`; at once when it has already.
     fn sleep_until(&self, at: DateTime<Utc>) -> Sleep<'_>;
 
+    /// The instant `span` from now; the end of time where there is none.
+    fn later(&self, span: Duration) -> DateTime<Utc> {
+        let span = TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX);
+        self.now().checked_add_signed(span).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+
     /// Returns once `span` has passed on the wall clock.
     fn sleep(&self, span: Duration) -> Sleep<'_> {
-        let span = TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX);
-        let at = self.now().checked_add_signed(span).unwrap_or(DateTime::<Utc>::MAX_UTC);
-        self.sleep_until(at)
+        self.sleep_until(self.later(span))
     }
 }
 

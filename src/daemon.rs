@@ -51,7 +51,7 @@ pub enum StartError {
         cause: io::Error,
     },
     /// The list of symbols (exit code 78).
-    #[error("ingest.universe.file: {0}")]
+    #[error("ingest.universe.file")]
     Universe(#[from] UniverseError),
     /// The list of symbols cannot be read (exit code 78).
     #[error("ingest.universe.file: {path}: {cause}")]
@@ -62,7 +62,7 @@ pub enum StartError {
         cause: io::Error,
     },
     /// The provider.
-    #[error("ingest.provider: {0}")]
+    #[error("ingest.provider")]
     Provider(#[from] FetchError),
 }
 
@@ -108,7 +108,11 @@ impl Parts {
     }
 }
 
-fn read_universe(config: &Config) -> Result<Universe, StartError> {
+/// The list of symbols that the configuration names.
+///
+/// # Errors
+/// When it cannot be read or used.
+pub fn read_universe(config: &Config) -> Result<Universe, StartError> {
     let Some(path) = &config.ingest.universe_file else {
         return Ok(Universe::parse_csv(BUILT_IN_UNIVERSE, "config/universe.csv")?);
     };
@@ -199,6 +203,7 @@ impl Daemon {
             market: Arc::clone(&parts.market),
             store: parts.store.clone(),
             scheduler: Arc::clone(&self.scheduler),
+            runs: self.runs.clone(),
             ledger: parts.ledger.clone(),
             renewals,
             renewals_spec: renewals_spec.unwrap_or_else(|| unreachable!("the table has a line for renewals")),

@@ -13,7 +13,7 @@ use super::error::Problem;
 use super::guard::check_cron_secret;
 use crate::jobs::renewals::{Outcome, Renewed, Request as RenewalRequest, Summary};
 use crate::metrics;
-use crate::scheduler::JobError;
+use crate::scheduler::{JobError, Living, Place};
 use crate::store::{Origin, StoreError};
 
 /// How soon a caller may try again when the database is away.
@@ -69,7 +69,9 @@ async fn run(app: &Arc<App>, limit: u32) -> Result<(Uuid, Renewed), Problem> {
     };
     let app = Arc::clone(app);
     let run_id = ticket.context.id;
-    let work = tokio::spawn(async move {
+    let living = Living::begin(&app.scheduler, ticket.job, run_id, Place::Beside);
+    let work = app.runs.clone().spawn(async move {
+        let _living = living;
         let renewed = app.renewals.process(RenewalRequest { run_id, limit, dry_run: false }).await;
         let result = match &renewed {
             Ok(renewed) => Ok(renewed.report()),

@@ -7,7 +7,7 @@ use poem::http::{HeaderMap, StatusCode, header};
 use crate::ingest::Published;
 use crate::market::Body;
 
-/// While a cycle is overdue its result may come at any moment.
+/// While a cycle is overdue, or stale data is being mended, news may come at any moment.
 const OVERDUE_MAX_AGE_SECONDS: i64 = 1;
 
 /// Answers with `body` of `published`, or 304 where the client has it.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use secrecy::SecretString;
+use tokio_util::task::TaskTracker;
 
 use crate::calendar::Calendar;
 use crate::clock::SharedClock;
@@ -72,6 +73,8 @@ pub struct App {
     pub store: Store,
     /// What the planner is doing.
     pub scheduler: Arc<Status>,
+    /// Runs under way, which the end waits for.
+    pub runs: TaskTracker,
     /// Runs that are asked for over HTTP go into the ledger too.
     pub ledger: Ledger,
     /// The renewal run.

@@ -178,7 +178,6 @@ impl Calendar {
             if at < instant(session) { instant(session) } else { next.map_or(never, instant) }
         };
         let inside = phase != Phase::Closed;
-        let relevant = if at < session.close { Some(session) } else { next };
         Moment {
             phase,
             session: inside.then_some(session.date),
@@ -186,7 +185,7 @@ impl Calendar {
             next_phase,
             next_open: upcoming(|session| session.open),
             next_close: upcoming(|session| session.close),
-            is_early_close: relevant.is_some_and(|session| session.kind == DayKind::EarlyClose),
+            is_early_close: session.kind == DayKind::EarlyClose,
             confidence: self.confidence(at),
             reason: if inside { session.reason.clone() } else { None },
         }

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::output;
 use crate::config::{Config, DEFAULT_TOML, Problems};
+use crate::daemon::read_universe;
 
 /// What to show of the configuration.
 #[derive(Subcommand, Debug)]
@@ -57,6 +58,7 @@ pub fn check(arguments: &Check, loaded: Result<Config, Problems>) -> anyhow::Res
         output::print_json(&Checked { ok: loaded.is_ok(), problems: mistakes.collect() })?;
     }
     let config = loaded?;
+    read_universe(&config)?;
     if !arguments.json {
         output::print(&format!("ok: {} settings, no mistake\n", config.settings.len()))?;
     }

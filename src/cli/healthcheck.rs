@@ -37,7 +37,7 @@ pub async fn run(arguments: &Arguments, config: &Config) -> anyhow::Result<ExitC
     let answer = match asked.context("no answer in time").and_then(|answer| answer) {
         Ok(answer) => answer,
         Err(fault) => {
-            eprintln!("bellwether: nothing answers on {address}: {fault:#}");
+            eprintln!("bellwether: nothing answers on {address} (`listen`; --address asks another): {fault:#}");
             return Ok(ExitCode::from(UNAVAILABLE));
         }
     };

@@ -1,10 +1,13 @@
 //! `ingest once`: one cycle now, with a row in the ledger like any other.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use serde::Serialize;
+use tracing::warn;
+use uuid::Uuid;
 
 use super::{FAILED, output};
 use crate::clock::SharedClock;
@@ -14,6 +17,9 @@ use crate::jobs::{self, CycleSummary};
 use crate::ops::telemetry;
 use crate::scheduler::JobError;
 use crate::store::Origin;
+
+/// How often the ledger is told that the cycle goes on.
+const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// Ingestion.
 #[derive(Subcommand, Debug)]
@@ -78,7 +84,10 @@ async fn once(config: &Config, parts: &Parts, json: bool) -> anyhow::Result<Exit
         bail!("another cycle began in the same microsecond; try again");
     };
     let context = &ticket.context;
-    let result = parts.market.cycle(context.id, context.slot, context.deadline).await;
+    let result = tokio::select! {
+        result = parts.market.cycle(context.id, context.slot, context.deadline) => result,
+        () = keep_heard_of(parts, context.id) => unreachable!("it beats for ever"),
+    };
     let report = match &result {
         Ok(summary) => Ok(serde_json::to_value(summary)?),
         Err(fault) => Err(JobError::Fail(fault.to_string())),
@@ -89,6 +98,16 @@ async fn once(config: &Config, parts: &Parts, json: bool) -> anyhow::Result<Exit
         Err(fault) => {
             eprintln!("bellwether: the cycle failed: {fault}");
             Ok(ExitCode::from(FAILED))
+        }
+    }
+}
+
+/// Another process on the same database must not take a long call for a dead one.
+async fn keep_heard_of(parts: &Parts, id: Uuid) {
+    loop {
+        parts.clock.sleep(HEARTBEAT).await;
+        if let Err(fault) = parts.store.heartbeat(&[id], parts.clock.now()).await {
+            warn!(error = %fault, "the ledger could not be told that the cycle goes on");
         }
     }
 }

@@ -29,8 +29,8 @@ pub enum Command {
     /// The next fires of all jobs, in order of time
     Next {
         /// How many
-        #[arg(short = 'n', long = "limit", default_value_t = 10, value_name = "N")]
-        count: usize,
+        #[arg(short = 'n', long = "limit", default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        count: u32,
         /// One JSON object a line
         #[arg(long)]
         json: bool,
@@ -61,7 +61,7 @@ pub async fn run(command: &Command, config: &Config, clock: &dyn Clock) -> anyho
     let calendar = Calendar::xnys();
     match command {
         Command::Ls { limit, json } => list(config, &calendar, clock.now(), *limit, *json).await,
-        Command::Next { count, json } => next(config, &calendar, clock.now(), *count, *json),
+        Command::Next { count, json } => next(config, &calendar, clock.now(), *count as usize, *json),
     }
 }
 

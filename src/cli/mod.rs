@@ -41,7 +41,7 @@ pub struct Arguments {
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Log filter, stronger than the configuration: error, warn, info, debug, trace, or target=level pairs.
-    #[arg(long, global = true, value_name = "LEVEL")]
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = log_filter)]
     log: Option<String>,
     #[command(subcommand)]
     command: Option<Command>,
@@ -77,6 +77,10 @@ enum Command {
     Healthcheck(healthcheck::Arguments),
     /// Version and revision
     Version(version::Arguments),
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    crate::config::check_log_filter(text).map(|()| text.to_owned())
 }
 
 /// Reads the command line. A refusal, or an answered `--help`, comes back as the exit code.

@@ -14,6 +14,7 @@ use crate::ops::{sentry, telemetry};
 
 /// Serves until SIGTERM or SIGINT, then drains; a second one ends the process at once.
 pub async fn run(config: Config, log: Option<&str>, colour: bool) -> anyhow::Result<ExitCode> {
+    telemetry::log_panics();
     // Kept to the end: dropping it sends the reports under way.
     let _reports = config.sentry_dsn.as_ref().map(|dsn| sentry::install(dsn, &config.release, config.stage.name()));
     telemetry::install(log.unwrap_or(&config.log_level), config.log_json, colour);

@@ -79,7 +79,7 @@ fn of_url(reader: &mut Reader<'_>, text: &str, environment: &Environment) -> Opt
         return Some(DatabaseTarget::Sqlite(if in_state { state_directory(environment).join(path) } else { path }));
     }
     match Url::parse(text) {
-        Ok(url) if ["postgres", "postgresql"].contains(&url.scheme()) => {
+        Ok(url) if ["postgres", "postgresql"].contains(&url.scheme()) && !url.cannot_be_a_base() => {
             Some(DatabaseTarget::Postgres(SecretString::from(text.to_owned())))
         }
         _ => {
@@ -124,7 +124,7 @@ fn of_parts(reader: &mut Reader<'_>, parts: &Parts) -> Option<DatabaseTarget> {
 fn without_password(text: &str) -> String {
     let Ok(mut url) = Url::parse(text) else { return "[redacted]".to_owned() };
     if url.cannot_be_a_base() {
-        return text.to_owned();
+        return if url.scheme() == "sqlite" { text.to_owned() } else { "[redacted]".to_owned() };
     }
     if url.password().is_some() && url.set_password(Some("redacted")).is_err() {
         return "[redacted]".to_owned();

@@ -233,12 +233,9 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
     let secret_keys = reader.secrets("secret_key");
     let database = database::read(reader, environment);
     let database_connections = reader.integer("database.max_connections", 1..=100);
-    let database_timeout = seconds(reader, "database.timeout_seconds", 1..=60);
+    let database_timeout = seconds(reader, "database.timeout_seconds", 1..=20);
     let log_level = reader.text("log.level");
-    if let Some(level) = &log_level
-        && let Err(error) = level.parse::<tracing_subscriber::filter::Targets>()
-    {
-        let message = format!("{level:?} is not a log filter: {error}");
+    if let Some(Err(message)) = log_level.as_deref().map(check_log_filter) {
         reader.refuse("log.level", message, "write error, warn, info, debug or trace, or target=level pairs");
     }
     let log_json = reader.boolean("log.json");
@@ -282,6 +279,21 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
         production::refuse_exposure(reader, &config, &secret_keys);
     }
     Some(config)
+}
+
+/// Whether a text is a log filter. A bare word that is no level would be taken for a target and silence everything else.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_log_filter(text: &str) -> Result<(), String> {
+    let bare = text.split(',').map(str::trim).filter(|part| !part.contains('='));
+    for part in bare {
+        if part.parse::<tracing_subscriber::filter::LevelFilter>().is_err() {
+            return Err(format!("{part:?} is not a level"));
+        }
+    }
+    let parsed = text.parse::<tracing_subscriber::filter::Targets>();
+    parsed.map(|_| ()).map_err(|fault| format!("{text:?} is not a log filter: {fault}"))
 }
 
 fn read_stage(reader: &mut Reader<'_>) -> Option<Stage> {

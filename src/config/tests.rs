@@ -108,6 +108,20 @@ fn the_parts_of_a_database_make_a_url_and_no_password_shows() {
 }
 
 #[test]
+fn a_url_without_its_slashes_is_refused_and_its_password_not_repeated() {
+    let environment = [("DATABASE_URL", "postgres:nobody:hunter2@127.0.0.1:1/x")];
+    let told = load("", &environment).unwrap_err();
+    assert!(told.starts_with("database.url") && !told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn a_word_that_is_no_level_is_not_taken_for_a_target() {
+    assert!(load("", &[("LOG_LEVEL", "inof")]).unwrap_err().starts_with("log.level (environment LOG_LEVEL): \"inof\""));
+    assert!(load("", &[("LOG_LEVEL", "info,bellwether::ingest=debug")]).is_ok());
+    assert!(load("", &[("LOG_LEVEL", "off")]).is_ok());
+}
+
+#[test]
 fn systemd_names_the_state_directory() {
     let config = load("", &[("STATE_DIRECTORY", "/var/lib/bellwether:/var/lib/other")]).unwrap();
     assert_eq!(config.database.to_string(), "sqlite:/var/lib/bellwether/bellwether.db");

@@ -4,7 +4,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use governor::clock::Reference;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
@@ -64,8 +64,7 @@ impl Budget {
         loop {
             let Err(denied) = self.limiter.check() else { return Ok(Permit(())) };
             let wait = denied.wait_time_from(GovernorClock(SharedClock::clone(&self.clock)).instant());
-            let free_at = self.clock.now() + TimeDelta::from_std(wait).unwrap_or(TimeDelta::MAX);
-            if free_at >= deadline {
+            if self.clock.later(wait) >= deadline {
                 return Err(Exhausted { wait });
             }
             // A microsecond more, because the clock of dates is coarser than the limiter's.
@@ -101,6 +100,8 @@ const _: fn() = || {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use chrono::TimeDelta;
 
     use futures_util::FutureExt;
 

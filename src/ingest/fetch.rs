@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use futures_util::stream;
 use tracing::{debug, warn};
@@ -97,7 +97,12 @@ async fn fetch_batch(
             Err(exhausted) => return Batch { result: Err(exhausted.to_string()), requests },
         };
         requests += 1;
-        let (after, message) = match provider.fetch(universe, batch.clone(), permit).await {
+        // Whatever a call's own limit is, what the others brought must not be lost with it.
+        let called = tokio::select! {
+            called = provider.fetch(universe, batch.clone(), permit) => called,
+            () = clock.sleep_until(plan.deadline) => Err(FetchError::Fail(format!("{name}: no answer before the cycle's end"))),
+        };
+        let (after, message) = match called {
             Ok(answer) => {
                 metrics::provider_called(name, "ok");
                 debug!(provider = name, symbols = batch.len(), quotes = answer.quotes.len(), "a batch was answered");
@@ -111,7 +116,7 @@ async fn fetch_batch(
         };
         metrics::provider_called(name, "retry");
         let pause = pause(requests, after);
-        let too_late = clock.now() + TimeDelta::from_std(pause).unwrap_or(TimeDelta::MAX) >= plan.deadline;
+        let too_late = clock.later(pause) >= plan.deadline;
         if requests >= plan.attempts || too_late {
             return Batch { result: Err(format!("{message} (tried {requests} times)")), requests };
         }

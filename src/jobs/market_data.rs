@@ -25,6 +25,9 @@ use crate::store::{CycleRecord, Store, StoreError, StoredQuote};
 /// What a source that says `DELAYED` lags behind, when its contract names less.
 const DELAYED_BY: TimeDelta = TimeDelta::minutes(15);
 
+/// What gating and storing a cycle may take.
+const STORING: TimeDelta = TimeDelta::seconds(5);
+
 /// Ingestion and what came of it.
 pub struct MarketData {
     store: Store,
@@ -119,7 +122,11 @@ impl MarketData {
     /// # Errors
     /// When the database fails.
     pub async fn restore(&self) -> Result<bool, StoreError> {
-        let Some(record) = self.store.last_cycle().await? else { return Ok(false) };
+        let Some(mut record) = self.store.last_cycle().await? else { return Ok(false) };
+        // What a wrong clock dated into the future must not outrank every cycle until then.
+        let now = self.clock.now();
+        record.cycle.slot = record.cycle.slot.min(now);
+        record.cycle.as_of = record.cycle.as_of.min(now);
         if record.cycle.source != self.provider.description().source {
             // Simulated prices must not be shown beside real ones, nor one provider's as another's.
             let (stored, chosen) = (record.cycle.source, self.provider.description().source);
@@ -153,9 +160,12 @@ impl MarketData {
         if self.store.is_exclusive() {
             return Ok(());
         }
-        let shown = self.board.current().map(|published| published.snapshot.cycle.slot);
-        let stored = self.store.last_cycle().await?.map(|record| record.cycle.slot);
-        if stored > shown {
+        let Some(stored) = self.store.last_cycle().await?.map(|record| record.cycle) else { return Ok(()) };
+        let newer = self.board.current().is_none_or(|published| {
+            let shown = &published.snapshot.cycle;
+            stored.id != shown.id && stored.slot > shown.slot
+        });
+        if newer && stored.source == self.provider.description().source {
             self.restore().await?;
         }
         Ok(())
@@ -207,7 +217,8 @@ impl MarketData {
         let plan = FetchPlan {
             concurrency: self.config.concurrency,
             attempts: self.config.attempts,
-            deadline: deadline.min(fair_share),
+            // What was answered must still be gated and stored before the run itself is ended.
+            deadline: (deadline - STORING).min(fair_share),
         };
         let fetched = fetch(&*self.provider, &self.budget, &self.clock, &self.universe, plan).await;
         let now = self.clock.now();
@@ -325,9 +336,20 @@ impl MarketData {
             rendered_at: now,
         };
         let bodies = Bodies::render(&snapshot, &statistics, &meta);
-        let next_cycle = fires(&self.cycles, &self.calendar, now, DateTime::<Utc>::MAX_UTC).next();
-        let next_cycle = next_cycle.map_or(moment.next_open, |fire| fire.slot);
-        self.board.publish(Published { snapshot, statistics, meta, bodies, next_cycle });
+        let next_cycle = self.next_cycle(&meta, now);
+        if !self.board.publish(Published { snapshot, statistics, meta, bodies, next_cycle }) {
+            warn!("a newer cycle is shown already; this one is not");
+        }
+    }
+
+    /// When readers may expect news: the next slot, or any moment while something is being mended.
+    fn next_cycle(&self, meta: &Meta, now: DateTime<Utc>) -> DateTime<Utc> {
+        let failed = lock(&self.last_attempt).as_ref().is_some_and(|attempt| !attempt.published);
+        if meta.stale || failed {
+            return now;
+        }
+        let next = fires(&self.cycles, &self.calendar, now, DateTime::<Utc>::MAX_UTC).next();
+        next.map_or(meta.next_transition, |fire| fire.slot)
     }
 
     /// Why the data is as it is at `now`: the one answer for readers, health and the operator.

@@ -23,7 +23,7 @@ pub fn table(config: &Config) -> Vec<JobSpec> {
     let cadence = TimeDelta::from_std(config.ingest.cadence).unwrap_or(TimeDelta::minutes(3));
     let while_open = Trigger::EveryWhile { every: cadence, phases: config.ingest.phases.clone() };
     let three = NaiveTime::from_hms_opt(3, 0, 0).unwrap_or_default();
-    let (seconds, minutes, days) = (TimeDelta::seconds, TimeDelta::minutes, TimeDelta::days);
+    let (seconds, minutes, hours, days) = (TimeDelta::seconds, TimeDelta::minutes, TimeDelta::hours, TimeDelta::days);
     let spec = |name, purpose, trigger, misfire, grace, deadline, attempts| JobSpec {
         name,
         purpose,
@@ -36,7 +36,7 @@ pub fn table(config: &Config) -> Vec<JobSpec> {
     #[rustfmt::skip]
     let table = vec![
         spec(RENEWALS, "decides about subscriptions whose period ended",
-            Trigger::Daily { at: three, zone: New_York }, Misfire::RunOnce, seconds(60), days(1), 20),
+            Trigger::Daily { at: three, zone: New_York }, Misfire::RunOnce, seconds(60), hours(22), 20),
         spec(INGEST, "quotes the whole universe and publishes it",
             while_open, Misfire::WhilePhaseOpen, seconds(10), cadence * 9 / 10, 1),
         spec(INGEST_CLOSE, "takes the closing prices",

@@ -11,11 +11,11 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use super::retention::retry;
-use crate::billing::{BillingCycle, Decision, decide};
+use crate::billing::decide;
 use crate::clock::SharedClock;
 use crate::metrics;
 use crate::scheduler::{Job, JobError, Report, RunContext, RunFuture};
-use crate::store::{RenewalRow, Store, StoreError, SubscriptionRow};
+use crate::store::{DueSubscription, RenewalRow, Store, StoreError};
 
 /// The most results that are listed one by one; all are counted.
 const MOST_RESULTS: usize = 1_000;
@@ -71,7 +71,7 @@ pub struct Outcome {
     /// Its plan.
     pub plan: String,
     /// How often it is paid.
-    pub billing_cycle: BillingCycle,
+    pub billing_cycle: String,
     /// `marked_past_due`, `expired`, `skipped` or `failed`.
     pub action: &'static str,
     /// Why it was skipped.
@@ -96,10 +96,11 @@ impl Renewals {
     pub async fn process(&self, request: Request) -> Result<Renewed, StoreError> {
         let now = self.clock.now();
         let mut renewed = Renewed::default();
-        let mut last: Option<SubscriptionRow> = None;
-        while renewed.summary.processed < request.limit {
+        let mut last: Option<DueSubscription> = None;
+        // What fails stays due and does not count: however many there are, the others are reached.
+        while renewed.decided() < request.limit {
             let after = last.as_ref().and_then(|row| Some((row.next_action_at?, row.id.as_str())));
-            let wanted = self.batch.min(request.limit - renewed.summary.processed);
+            let wanted = self.batch.min(request.limit - renewed.decided());
             let due = self.store.due_subscriptions(now, after, wanted).await?;
             let Some(newest) = due.last().cloned() else { break };
             for row in due {
@@ -118,27 +119,30 @@ impl Renewals {
     }
 
     /// `None`: somebody else decided about it in the meantime.
-    async fn process_one(&self, row: SubscriptionRow, request: Request) -> Option<Outcome> {
+    async fn process_one(&self, due: DueSubscription, request: Request) -> Option<Outcome> {
         let now = self.clock.now();
-        if request.dry_run {
-            let decision = decide(&row.subscription, now);
-            return Some(outcome_of(row, &decision));
-        }
-        let record = RenewalRow { id: Uuid::now_v7(), run_id: request.run_id, decided_at: now };
-        match self.store.renew(&row.id, &record, |fresh| decide(&fresh.subscription, now)).await {
-            Ok(Some((row, decision))) => Some(outcome_of(row, &decision)),
-            Ok(None) => None,
+        let decided = if request.dry_run {
+            due.subscription().map(|subscription| Some(decide(&subscription, now)))
+        } else {
+            let record = RenewalRow { id: Uuid::now_v7(), run_id: request.run_id, decided_at: now };
+            let renewed = self.store.renew(&due.id, &record, |fresh| decide(&fresh.subscription, now)).await;
+            renewed.map(|renewed| renewed.map(|(_, decision)| decision))
+        };
+        match decided {
+            Ok(decision) => decision.map(|decision| outcome_of(due, decision.action(), decision.reason())),
             Err(fault) => {
-                error!(subscription_id = row.id, error = %fault, "a subscription could not be decided about; it stays due");
-                let mut outcome = outcome_of(row, &Decision::Skip("the database failed; it stays due"));
-                outcome.action = "failed";
-                Some(outcome)
+                error!(subscription_id = due.id, error = %fault, "a subscription could not be decided about; it stays due");
+                Some(outcome_of(due, "failed", Some("it could not be decided about and stays due; the log says why")))
             }
         }
     }
 }
 
 impl Renewed {
+    fn decided(&self) -> u32 {
+        self.summary.processed - self.summary.failed
+    }
+
     fn count(&mut self, outcome: Option<Outcome>, dry_run: bool) {
         self.summary.processed += 1;
         let Some(outcome) = outcome else {
@@ -166,14 +170,9 @@ impl Renewed {
     }
 }
 
-fn outcome_of(row: SubscriptionRow, decision: &Decision) -> Outcome {
-    Outcome {
-        user_id: row.user_id,
-        plan: row.plan,
-        billing_cycle: row.subscription.billing_cycle,
-        action: decision.action(),
-        reason: decision.reason(),
-    }
+fn outcome_of(due: DueSubscription, action: &'static str, reason: Option<&'static str>) -> Outcome {
+    let DueSubscription { user_id, plan, billing_cycle, .. } = due;
+    Outcome { user_id, plan, billing_cycle, action, reason }
 }
 
 impl Job for Renewals {

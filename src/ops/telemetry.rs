@@ -7,6 +7,18 @@ use tracing_subscriber::{fmt, registry};
 
 use super::sentry;
 
+/// A panic is a line of the log like any other, not text between JSON objects. Install it before Sentry, which calls it.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let message =
+            text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message");
+        tracing::error!(place, reason = message, "a task panicked");
+    }));
+}
+
 /// Installs the log of the process. `filter` was checked by the configuration; one that does not parse means `info`.
 /// A second call in the same process changes nothing.
 pub fn install(filter: &str, json: bool, colour: bool) {

@@ -21,7 +21,7 @@ use crate::schedule::JobSpec;
 use crate::store::Origin;
 pub use ledger::{Ledger, Ticket};
 pub use planner::Planner;
-pub use status::{JobStatus, Status};
+pub use status::{Living, Place, Status};
 pub use waker::spawn_cron_waker;
 
 /// What a run is told.

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::ledger::{Ledger, Ticket, ticket_of};
 use super::runner;
-use super::status::Status;
+use super::status::{Living, Place, Status};
 use super::{Entry, RunContext};
 use crate::metrics;
 use crate::schedule::{JobSpec, Verdict, judge, may_run_late};
@@ -25,7 +25,10 @@ const LONGEST_SLEEP: TimeDelta = TimeDelta::seconds(1);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 const SILENCE: TimeDelta = TimeDelta::seconds(20);
 
-/// A run that ended its process so often is not begun again.
+/// A ledger this far ahead of the clock was written under a wrong clock.
+const FUTURE: TimeDelta = TimeDelta::minutes(5);
+
+/// A run that was cut off so often, beyond its ordinary tries, is not begun again.
 const MOST_TAKEOVERS: i32 = 5;
 
 /// Decides what is due and runs it.
@@ -86,7 +89,11 @@ impl Planner {
             let since = self.ledger.store.register_job(name, now).await?;
             let decided = self.ledger.store.last_decided_slot(name).await?;
             let cursor = decided.map_or(since, |decided| decided.max(since)).max(now - self.retention);
-            self.cursors.insert(name, cursor);
+            if cursor > now + FUTURE {
+                // Waiting for that time would be silence; slots that have a row already stay theirs.
+                error!(job_name = name, ledger = %cursor, "the ledger is ahead of the clock; the job goes on from now");
+            }
+            self.cursors.insert(name, if cursor > now + FUTURE { now } else { cursor });
         }
         for ((job, state), at) in self.ledger.store.last_runs().await? {
             if state == RunState::Ok {
@@ -182,10 +189,10 @@ impl Planner {
 
     fn spawn(&self, entry: Entry, ticket: Ticket) {
         let (status, ledger, stop) = (Arc::clone(&self.status), self.ledger.clone(), self.stop.clone());
-        let running = Running::begin(status, entry.spec.name);
+        let living = Living::begin(&status, entry.spec.name, ticket.context.id, Place::Planner);
         self.runs.spawn(async move {
             runner::run(ledger, entry, ticket, stop).await;
-            drop(running);
+            drop(living);
         });
     }
 
@@ -193,25 +200,26 @@ impl Planner {
         self.entries.iter().find(|entry| entry.spec.name == job)
     }
 
-    /// Says that the runs under way go on, and on a shared database looks for runs whose process fell silent.
+    /// Says that the runs under way go on, and looks for runs of which nothing was heard.
     async fn beat(&mut self, now: DateTime<Utc>) -> Result<(), StoreError> {
         let monotonic = self.ledger.clock.monotonic();
         if monotonic < self.last_heartbeat + HEARTBEAT {
             return Ok(());
         }
-        if self.status.running() > 0 {
-            self.ledger.store.heartbeat(&self.ledger.owner, now).await?;
-        }
-        if !self.ledger.store.is_exclusive() {
-            self.take_over(now - SILENCE).await?;
-        }
+        self.ledger.store.heartbeat(&self.status.live_runs(), now).await?;
+        // One's own rows too: a run whose end, or whose very claim, could not be confirmed lives nowhere any more.
+        self.take_over(now - SILENCE).await?;
         self.last_heartbeat = monotonic;
         Ok(())
     }
 
     /// Runs that a process left undone are done again where the schedule still wants them, and given up where not.
     async fn take_over(&self, silent_since: DateTime<Utc>) -> Result<(), StoreError> {
-        for run in self.ledger.store.abandoned_runs(&self.ledger.owner, silent_since).await? {
+        let live = self.status.live_runs();
+        for run in self.ledger.store.abandoned_runs(silent_since).await? {
+            if live.contains(&run.id) {
+                continue;
+            }
             match self.worth_resuming(&run) {
                 Ok(entry) => self.resume(entry, &run).await?,
                 Err(why) => {
@@ -231,8 +239,9 @@ impl Planner {
         if !matches!(run.origin, Origin::Scheduled | Origin::Catchup) {
             return Err(format!("its origin was {}, which is not repeated", run.origin));
         }
-        if run.attempt >= MOST_TAKEOVERS {
-            return Err(format!("{} attempts ended their process", run.attempt));
+        // Ordinary retries count as attempts as well; what is beyond them ended its process.
+        if run.attempt >= entry.spec.attempts + MOST_TAKEOVERS {
+            return Err(format!("it was begun {} times", run.attempt));
         }
         let now = self.ledger.clock.now();
         may_run_late(&entry.spec, &self.ledger.calendar, run.scheduled_for, now).map(|()| entry)
@@ -252,7 +261,7 @@ impl Planner {
     }
 
     fn next_look(&self) -> DateTime<Utc> {
-        let soonest = self.status.jobs().values().filter_map(|job| job.next).min();
+        let soonest = self.status.next_slot();
         let latest = self.ledger.clock.now() + LONGEST_SLEEP;
         soonest.map_or(latest, |slot| slot.min(latest))
     }
@@ -266,24 +275,5 @@ impl Planner {
                 None => info!("the ledger can be written"),
             }
         }
-    }
-}
-
-/// Counts a run as under way for as long as it lives, whatever ends it.
-struct Running {
-    status: Arc<Status>,
-    job: &'static str,
-}
-
-impl Running {
-    fn begin(status: Arc<Status>, job: &'static str) -> Self {
-        status.started(job);
-        Self { status, job }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.status.ended(self.job);
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span, warn};
 
@@ -91,7 +90,7 @@ fn pause_before_next(
     let exponent = u32::try_from(ticket.attempt.clamp(1, 16) - 1).unwrap_or(0);
     let ceiling = FIRST_PAUSE.saturating_mul(1 << exponent).min(LONGEST_PAUSE);
     let pause = after.unwrap_or_default().max(ceiling.mul_f64(fastrand::f64()));
-    let too_late = ledger.clock.now() + TimeDelta::from_std(pause).ok()? >= ticket.context.deadline;
+    let too_late = ledger.clock.later(pause) >= ticket.context.deadline;
     (!last && !too_late).then_some(pause)
 }
 

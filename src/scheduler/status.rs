@@ -1,10 +1,11 @@
 //! What the planner is doing, for health, metrics and the operator.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 /// The planner's own account; cheap to read, never waits for it.
 #[derive(Debug, Default)]
@@ -14,16 +15,39 @@ pub struct Status(Mutex<Inner>);
 struct Inner {
     looked: Option<Duration>,
     ledger_fault: Option<String>,
-    jobs: BTreeMap<&'static str, JobStatus>,
+    next: BTreeMap<&'static str, DateTime<Utc>>,
+    /// Runs that live in this process: those of the planner hold back the next slot of their job.
+    live: HashMap<Uuid, (&'static str, Place)>,
 }
 
-/// One job as the planner sees it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct JobStatus {
-    /// The next slot.
-    pub next: Option<DateTime<Utc>>,
-    /// Runs under way.
-    pub running: usize,
+/// Who runs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The planner, for a slot.
+    Planner,
+    /// Somebody who asked for it beside the schedule.
+    Beside,
+}
+
+/// Counts a run as living in this process for as long as this is held, whatever ends it.
+#[derive(Debug)]
+pub struct Living {
+    status: Arc<Status>,
+    id: Uuid,
+}
+
+impl Living {
+    /// The run `id` of `job` lives here from now on.
+    pub fn begin(status: &Arc<Status>, job: &'static str, id: Uuid, place: Place) -> Self {
+        status.lock().live.insert(id, (job, place));
+        Self { status: Arc::clone(status), id }
+    }
+}
+
+impl Drop for Living {
+    fn drop(&mut self) {
+        self.status.lock().live.remove(&self.id);
+    }
 }
 
 impl Status {
@@ -38,14 +62,17 @@ impl Status {
         self.lock().ledger_fault.clone()
     }
 
-    /// Each job by name.
-    pub fn jobs(&self) -> BTreeMap<&'static str, JobStatus> {
-        self.lock().jobs.clone()
+    /// Runs under way in this process.
+    pub fn running(&self) -> usize {
+        self.lock().live.len()
     }
 
-    /// Runs under way, of all jobs.
-    pub fn running(&self) -> usize {
-        self.lock().jobs.values().map(|job| job.running).sum()
+    pub(super) fn live_runs(&self) -> Vec<Uuid> {
+        self.lock().live.keys().copied().collect()
+    }
+
+    pub(super) fn next_slot(&self) -> Option<DateTime<Utc>> {
+        self.lock().next.values().min().copied()
     }
 
     pub(super) fn looked(&self, at: Duration) {
@@ -61,21 +88,11 @@ impl Status {
     }
 
     pub(super) fn set_next(&self, job: &'static str, next: DateTime<Utc>) {
-        self.lock().jobs.entry(job).or_default().next = Some(next);
-    }
-
-    pub(super) fn started(&self, job: &'static str) {
-        self.lock().jobs.entry(job).or_default().running += 1;
-    }
-
-    pub(super) fn ended(&self, job: &'static str) {
-        let mut inner = self.lock();
-        let running = &mut inner.jobs.entry(job).or_default().running;
-        *running = running.saturating_sub(1);
+        self.lock().next.insert(job, next);
     }
 
     pub(super) fn is_running(&self, job: &'static str) -> bool {
-        self.lock().jobs.get(job).is_some_and(|job| job.running > 0)
+        self.lock().live.values().any(|live| *live == (job, Place::Planner))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

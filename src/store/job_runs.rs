@@ -212,25 +212,32 @@ impl Store {
         Ok(written)
     }
 
-    /// Says that the runs of `owner` go on.
+    /// Says that these runs go on. Gives how many of them are still under way.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn heartbeat(&self, owner: &str, now: DateTime<Utc>) -> Result<u64, StoreError> {
-        const SQL: &str = "UPDATE job_runs SET heartbeat_at = $2 WHERE state = 'running' AND owner = $1";
+    pub async fn heartbeat(&self, runs: &[Uuid], now: DateTime<Utc>) -> Result<u64, StoreError> {
+        const SQL: &str = "UPDATE job_runs SET heartbeat_at = $2 WHERE state = 'running' AND id = $1";
+        if runs.is_empty() {
+            return Ok(0);
+        }
         let mut connection = self.writer().await?;
-        on!(connection.handle(), SQL, [owner, now])
+        let mut heard = 0;
+        for id in runs {
+            heard += on!(connection.handle(), SQL, [id.to_string(), now])?;
+        }
+        Ok(heard)
     }
 
-    /// The runs under way whose owner has been silent since before `silent_since`, oldest slot first.
+    /// The runs under way of which nothing was heard since before `silent_since`, oldest slot first.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn abandoned_runs(&self, owner: &str, silent_since: DateTime<Utc>) -> Result<Vec<JobRun>, StoreError> {
-        const SQL: &str = "SELECT * FROM job_runs WHERE state = 'running' AND owner <> $1 AND heartbeat_at < $2 \
+    pub async fn abandoned_runs(&self, silent_since: DateTime<Utc>) -> Result<Vec<JobRun>, StoreError> {
+        const SQL: &str = "SELECT * FROM job_runs WHERE state = 'running' AND heartbeat_at < $1 \
              ORDER BY scheduled_for LIMIT 1000";
         let mut connection = self.reader().await?;
-        on!(connection.handle(), JobRun, SQL, [owner, silent_since], fetch_all)
+        on!(connection.handle(), JobRun, SQL, [silent_since], fetch_all)
     }
 
     /// Begins the attempt after `attempt`: of an abandoned run, or another of one's own. `false`: somebody else was faster.

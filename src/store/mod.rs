@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
+use sqlx::Connection as _;
 use sqlx::migrate::{Migrate, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
@@ -22,7 +23,7 @@ use crate::config::DatabaseTarget;
 pub use cycles::{CycleRecord, StoredQuote};
 use dialect::{Connection, Tx, on, within};
 pub use job_runs::{Finish, JobRun, NewRun, Origin, RunFilter, RunState};
-pub use subscriptions::{RenewalRow, SubscriptionRow};
+pub use subscriptions::{DueSubscription, RenewalRow, SubscriptionRow};
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
@@ -117,12 +118,13 @@ impl Store {
                 let options = options
                     .application_name("bellwether")
                     .options([("statement_timeout", format!("{}ms", deadline.as_millis()))]);
+                // The pool tries again until its time is up and then names only that; one plain connection names the cause.
+                let first = within(deadline, sqlx::PgConnection::connect_with(&options)).await;
+                first.map_err(|error| unavailable(target, &error))?.close().await.ok();
                 let pool = PgPoolOptions::new()
                     .max_connections(connections)
                     .acquire_timeout(deadline)
-                    .connect_with(options)
-                    .await
-                    .map_err(|error| unavailable(target, &error))?;
+                    .connect_lazy_with(options);
                 Ok(Self { db: Db::Postgres(pool), deadline, _lock: None })
             }
         }

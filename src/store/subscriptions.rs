@@ -33,30 +33,46 @@ pub struct RenewalRow {
     pub decided_at: DateTime<Utc>,
 }
 
-#[derive(sqlx::FromRow)]
-struct Row {
-    id: String,
-    user_id: String,
-    plan: String,
-    billing_cycle: String,
+/// A due subscription as it is stored, not yet understood: one that cannot be must not hide the others.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct DueSubscription {
+    /// Key of the row.
+    pub id: String,
+    /// The site's name for the account.
+    pub user_id: String,
+    /// Plan, e.g. `gold`.
+    pub plan: String,
+    /// How often it is paid, as stored.
+    pub billing_cycle: String,
     status: String,
     auto_renew: bool,
     current_period_end: DateTime<Utc>,
-    next_action_at: Option<DateTime<Utc>>,
+    /// When something is due of itself.
+    pub next_action_at: Option<DateTime<Utc>>,
 }
 
-impl TryFrom<Row> for SubscriptionRow {
+impl DueSubscription {
+    /// What the rules look at.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreadable`] for a status or a cycle this version does not know.
+    pub fn subscription(&self) -> Result<Subscription, StoreError> {
+        let unreadable = |fault: String| StoreError::Unreadable(format!("subscription {}: {fault}", self.id));
+        Ok(Subscription {
+            status: self.status.parse::<Status>().map_err(unreadable)?,
+            billing_cycle: self.billing_cycle.parse::<BillingCycle>().map_err(unreadable)?,
+            auto_renew: self.auto_renew,
+            current_period_end: self.current_period_end,
+        })
+    }
+}
+
+impl TryFrom<DueSubscription> for SubscriptionRow {
     type Error = StoreError;
 
-    fn try_from(row: Row) -> Result<Self, StoreError> {
-        let unreadable = |fault: String| StoreError::Unreadable(format!("subscription {}: {fault}", row.id));
-        let subscription = Subscription {
-            status: row.status.parse::<Status>().map_err(unreadable)?,
-            billing_cycle: row.billing_cycle.parse::<BillingCycle>().map_err(unreadable)?,
-            auto_renew: row.auto_renew,
-            current_period_end: row.current_period_end,
-        };
-        let Row { id, user_id, plan, next_action_at, .. } = row;
+    fn try_from(row: DueSubscription) -> Result<Self, StoreError> {
+        let subscription = row.subscription()?;
+        let DueSubscription { id, user_id, plan, next_action_at, .. } = row;
         Ok(Self { id, user_id, plan, next_action_at, subscription })
     }
 }
@@ -75,20 +91,19 @@ impl Store {
     /// Subscriptions due at `now`, oldest first, from after the key `after` (pass the last row of the page before).
     ///
     /// # Errors
-    /// When the database fails or holds a value this version cannot read.
+    /// When the database fails.
     pub async fn due_subscriptions(
         &self,
         now: DateTime<Utc>,
         after: Option<(DateTime<Utc>, &str)>,
         limit: u32,
-    ) -> Result<Vec<SubscriptionRow>, StoreError> {
+    ) -> Result<Vec<DueSubscription>, StoreError> {
         const SQL: &str = "SELECT id, user_id, plan, billing_cycle, status, auto_renew, current_period_end, next_action_at \
              FROM subscriptions WHERE next_action_at <= $1 \
              AND (next_action_at > $2 OR (next_action_at = $2 AND id > $3)) ORDER BY next_action_at, id LIMIT $4";
         let (instant, id) = after.unwrap_or((DateTime::UNIX_EPOCH, ""));
         let mut connection = self.reader().await?;
-        let rows = on!(connection.handle(), Row, SQL, [now, instant, id, i64::from(limit)], fetch_all)?;
-        rows.into_iter().map(SubscriptionRow::try_from).collect()
+        on!(connection.handle(), DueSubscription, SQL, [now, instant, id, i64::from(limit)], fetch_all)
     }
 
     /// How many subscriptions are due at `now`.
@@ -116,7 +131,7 @@ impl Store {
     ) -> Result<Option<(SubscriptionRow, Decision)>, StoreError> {
         let mut tx = self.begin().await?;
         let sql = for_update(&tx.handle(), select_one!(""), select_one!(" FOR UPDATE"));
-        let Some(found) = on!(tx.handle(), Row, sql, [id], fetch_optional)? else { return Ok(None) };
+        let Some(found) = on!(tx.handle(), DueSubscription, sql, [id], fetch_optional)? else { return Ok(None) };
         let before = SubscriptionRow::try_from(found)?;
         if before.next_action_at.is_none_or(|due| due > row.decided_at) {
             return Ok(None);

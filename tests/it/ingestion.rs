@@ -100,7 +100,7 @@ async fn symbols_are_found_under_the_sites_spelling_and_prices_are_exact() {
 async fn zeros_are_not_prices_and_old_quotes_are_not_fresh() {
     let manner = |_: usize, symbol: &str| match symbol {
         "CLEARED" => Manner::Cleared,
-        "ABSENT" => Manner::Absent,
+        "ABSENT" => Manner::Garbled,
         "MONTHS" => Manner::Months,
         "BARONLY" => Manner::WithoutTrades,
         _ => Manner::Traded,
@@ -160,35 +160,48 @@ async fn a_cycle_that_fails_leaves_the_last_one_in_place_and_says_why() {
     let market = market("2027-03-15T13:29:00Z", &["AAPL", "MSFT"], |_, _| Manner::Traded).await;
     let running = market.world.start().await;
     running.stats().await;
-    let good = slot(&market, &running, "2027-03-15T13:30:00Z").await;
+    slot(&market, &running, "2027-03-15T13:30:00Z").await;
+    // A wait without end is as good as a refusal, and no reason to fall over.
+    market.massive.trouble([Trouble::Refusal(429, Some(10_000_000_000_000))]);
+    slot(&market, &running, "2027-03-15T13:33:00Z").await;
+    let endless = world_cause(&running).await;
+    assert!(endless.contains("13:33:00 UTC failed: massive: HTTP 429"), "{endless}");
+    slot(&market, &running, "2027-03-15T13:36:00Z").await;
+    let good = slot(&market, &running, "2027-03-15T13:39:00Z").await;
     market.massive.trouble([Trouble::Refusal(403, None)]);
-    let failed = slot(&market, &running, "2027-03-15T13:33:00Z").await;
+    let failed = slot(&market, &running, "2027-03-15T13:42:00Z").await;
     assert_eq!(failed["top_gainers"], good["top_gainers"]);
     assert_eq!(failed["meta"]["cycle_id"], good["meta"]["cycle_id"]);
     assert_eq!(failed["meta"]["stale"], false, "one missed cycle is not stale yet");
     assert_eq!(
         failed["meta"]["cause"],
-        "the cycle of 2027-03-15 13:33:00 UTC failed: massive: HTTP 403 ERROR \"as the test wanted it\" (request \
+        "the cycle of 2027-03-15 13:42:00 UTC failed: massive: HTTP 403 ERROR \"as the test wanted it\" (request \
          6a7e466379af0a71039d60cc78e72282); the plan of this key does not include snapshots, 2 not in the answer"
     );
-    for at in ["2027-03-15T13:36:00Z", "2027-03-15T13:39:00Z"] {
+    for at in ["2027-03-15T13:45:00Z", "2027-03-15T13:48:00Z"] {
         market.massive.trouble([Trouble::Refusal(403, None)]);
         slot(&market, &running, at).await;
     }
     let stale = running.get("/api/market-stats/").await.1;
     assert_eq!(stale["meta"]["stale"], true, "{}", stale["meta"]);
     assert!(stale["meta"]["cause"].as_str().unwrap().starts_with("the market is open and the newest quote is of"));
+    let response = running.http.get(format!("http://{}/api/market-stats/", running.daemon.api)).send().await.unwrap();
+    assert_eq!(response.headers()["cache-control"], "public, max-age=1", "news may come at any moment");
     let (status, health) = running.get("/api/health/detailed/").await;
     assert_eq!(status, 503);
     let freshness = health["components"].as_array().unwrap().iter().find(|part| part["name"] == "freshness").unwrap();
-    assert!(freshness["detail"].as_str().unwrap().contains("13:39:00 UTC failed: massive: HTTP 403"), "{freshness}");
+    assert!(freshness["detail"].as_str().unwrap().contains("13:48:00 UTC failed: massive: HTTP 403"), "{freshness}");
     assert_eq!(running.get("/readyz").await.0, 200, "stale data is told, not hidden behind a 503");
     let runs = market.world.ledger(&running, "ingest").await;
     assert_eq!(runs.last().unwrap().state, RunState::Failed);
     // And it mends itself.
-    let mended = slot(&market, &running, "2027-03-15T13:42:00Z").await;
+    let mended = slot(&market, &running, "2027-03-15T13:51:00Z").await;
     assert_eq!((&mended["meta"]["stale"], &mended["meta"]["cause"]), (&false.into(), &Value::Null));
     running.stop().await;
+}
+
+async fn world_cause(running: &Running) -> String {
+    running.get("/api/market-stats/").await.1["meta"]["cause"].to_string()
 }
 
 #[tokio::test]

@@ -133,3 +133,63 @@ async fn two_daemons_on_one_database_run_each_slot_once() {
     one.stop().await;
     two.stop().await;
 }
+
+#[tokio::test]
+async fn a_run_whose_end_could_not_be_written_is_found_and_done_again() {
+    let world = World::at("2027-03-14T06:59:00Z", Engine::Sqlite, &[]).await;
+    let running = world.start().await;
+    running.stats().await;
+    let trigger =
+        "CREATE TRIGGER no_end BEFORE UPDATE ON job_runs WHEN NEW.state = 'ok' BEGIN SELECT RAISE(ABORT, 'no'); END";
+    world.database.execute(trigger.to_owned()).await;
+    world.advance_to(&running, instant("2027-03-14T07:00:00Z")).await;
+    let state = async || world.ledger(&running, "renewals").await.last().map(|run| (run.state, run.attempt));
+    assert_eq!(state().await, Some((RunState::Running, 1)));
+    world.database.execute("DROP TRIGGER no_end".to_owned()).await;
+    eventually("the slot is done", async || {
+        world.clock.advance(TimeDelta::seconds(1));
+        state().await == Some((RunState::Ok, 2))
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn ordinary_retries_are_not_taken_for_crashes() {
+    let world = World::at("2027-03-14T07:00:30Z", Engine::Sqlite, &[]).await;
+    drop(world.database.store().await);
+    let row = "INSERT INTO job_runs (id, job, scheduled_for, origin, state, attempt, owner, claimed_at, heartbeat_at, late_us, \
+         phase, calendar_version, tzdb_version) VALUES ('01a207d8-f62e-7248-bef2-7b36ceb69bc8', 'renewals', \
+         '2027-03-14T07:00:00+00:00', 'scheduled', 'running', 6, 'another', '2027-03-14T07:00:00+00:00', \
+         '2027-03-14T07:00:00+00:00', 0, 'closed', '1', '1')";
+    world.database.execute(row.to_owned()).await;
+    let running = world.start().await;
+    eventually("it is resumed", async || {
+        world.ledger(&running, "renewals").await.last().map(|run| (run.state, run.attempt)) == Some((RunState::Ok, 7))
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_ledger_from_the_future_does_not_silence_the_schedule() {
+    let world = World::at("2027-03-15T13:29:50Z", Engine::Sqlite, &[]).await;
+    drop(world.database.store().await);
+    for job in ["ingest", "renewals"] {
+        let row = format!("INSERT INTO jobs (name, since) VALUES ('{job}', '2031-01-01T00:00:00+00:00')");
+        world.database.execute(row).await;
+    }
+    let cycle = "INSERT INTO cycles (id, slot, source, simulated, delayed, as_of, finished_at, expected, fresh, failed) VALUES \
+         ('01a207d8-f62e-7248-bef2-7b36ceb69bc8', '2031-01-01T00:00:00+00:00', 'simulated', true, false, \
+         '2031-01-01T00:00:00+00:00', '2031-01-01T00:00:00+00:00', 607, 0, 607)";
+    world.database.execute(cycle.to_owned()).await;
+    let running = world.start().await;
+    world.advance_to(&running, instant("2027-03-15T13:30:00Z")).await;
+    let runs = world.ledger(&running, "ingest").await;
+    assert_eq!(
+        runs.last().map(|run| (run.scheduled_for, run.state)),
+        Some((instant("2027-03-15T13:30:00Z"), RunState::Ok))
+    );
+    assert!(running.stats().await["market_overview"]["total_stocks"].as_u64().unwrap() > 500);
+    running.stop().await;
+}

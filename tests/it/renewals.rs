@@ -125,6 +125,27 @@ async fn over_http_it_is_the_same_run_and_a_dry_run_changes_nothing() {
     running.stop().await;
 }
 
+#[tokio::test]
+async fn a_subscription_that_cannot_be_read_does_not_stop_the_others() {
+    let settings = [("CRON_SECRET", SECRET), ("BELLWETHER_RENEWALS__BATCH", "1")];
+    let world = World::at("2027-06-01T12:00:00Z", Engine::Sqlite, &settings).await;
+    let running = world.start().await;
+    running.stats().await;
+    for (user, status, day) in
+        [("a", "trialing", "2027-05-01"), ("b", "lunar", "2027-05-02"), ("c", "active", "2027-05-03")]
+    {
+        subscribe(&world, user, status, true, instant(&format!("{day}T05:00:00Z"))).await;
+    }
+    for dry_run in [true, false] {
+        let (status, body) = ask(&running, Some(SECRET), json!({"dry_run": dry_run, "limit": 1})).await;
+        assert_eq!(status, 200);
+        let summary = &body["summary"];
+        assert_eq!([&summary["failed"], &summary["past_due"]], [&json!(2), &json!(1)], "{body}");
+    }
+    assert_eq!(states(&world).await, "a trialing due\nb lunar due\nc past_due");
+    running.stop().await;
+}
+
 async fn killed_in_the_middle_everybody_is_decided_about_once(engine: Engine) {
     const SUBSCRIBERS: usize = 400;
     let world = World::at("2027-03-14T06:59:00Z", engine, &[]).await;

@@ -47,6 +47,8 @@ pub enum Manner {
     Absent,
     /// The last trade is months old.
     Months,
+    /// With a time that is not as documented.
+    Garbled,
     /// No trade in the answer, as on plans without trades: the minute bar and `updated` must do.
     WithoutTrades,
 }
@@ -216,6 +218,7 @@ fn ticker(index: usize, symbol: &str, manner: Manner, now: DateTime<Utc>) -> Val
             "lastTrade": {"p": 0, "s": 0, "t": 0, "x": 0}, "lastQuote": {"P": 0, "S": 0, "p": 0, "s": 0, "t": 0},
             "prevDay": bar(before, 292_738),
         }),
+        Manner::Garbled => json!({"ticker": symbol, "updated": "yesterday", "day": bar(price, 1)}),
         Manner::WithoutTrades => json!({
             "ticker": symbol, "updated": nanoseconds, "day": bar(price, 37_216), "min": bar(price, 5_000),
             "prevDay": bar(before, 292_738),

@@ -125,11 +125,11 @@ async fn an_abandoned_run_is_taken_over_by_one(engine: Engine) {
     let new = run("a", instant(SLOT), RunState::Running);
     store.claim_runs(&[new.clone(), run("b", instant(SLOT), RunState::Missed)]).await.unwrap();
     let heard = new.claimed_at + TimeDelta::seconds(5);
-    assert_eq!(store.heartbeat("me", heard).await.unwrap(), 1);
-    assert!(store.abandoned_runs("other", heard).await.unwrap().is_empty(), "heard of just now");
-    let later = heard + TimeDelta::microseconds(1);
-    assert!(store.abandoned_runs("me", later).await.unwrap().is_empty(), "one's own is not abandoned");
-    let found = store.abandoned_runs("other", later).await.unwrap();
+    let ended = Uuid::now_v7();
+    assert_eq!(store.heartbeat(&[new.id, ended], heard).await.unwrap(), 1);
+    assert_eq!(store.heartbeat(&[], heard).await.unwrap(), 0);
+    assert!(store.abandoned_runs(heard).await.unwrap().is_empty(), "heard of just now");
+    let found = store.abandoned_runs(heard + TimeDelta::microseconds(1)).await.unwrap();
     assert_eq!(found.iter().map(|run| run.id).collect::<Vec<_>>(), [new.id]);
 }
 

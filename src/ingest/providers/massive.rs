@@ -15,6 +15,7 @@ use reqwest::header::{ACCEPT, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::{Answer, Call, Description, FetchError, Provider, RawQuote};
 use crate::config::MassiveConfig;
@@ -139,12 +140,13 @@ fn refusal(status: StatusCode, after: Option<Duration>, body: &[u8]) -> FetchErr
     }
 }
 
+/// What a provider says goes into logs and answers, so it is cut and stripped of what does not print.
 fn words_of(refusal: &Refusal<'_>) -> String {
-    const LONGEST: usize = 200;
-    let words = refusal.error.as_deref().or(refusal.message.as_deref()).unwrap_or_default();
-    let words: String = words.chars().filter(|c| !c.is_control()).take(LONGEST).collect();
-    let id = refusal.request_id.as_deref().map(|id| format!(" (request {})", id.get(..64).unwrap_or(id)));
-    let status = if refusal.status.is_empty() { String::new() } else { format!(" {}", refusal.status) };
+    let short =
+        |text: &str, longest: usize| -> String { text.chars().filter(|c| !c.is_control()).take(longest).collect() };
+    let words = short(refusal.error.as_deref().or(refusal.message.as_deref()).unwrap_or_default(), 200);
+    let id = refusal.request_id.as_deref().map(|id| format!(" (request {})", short(id, 64)));
+    let status = if refusal.status.is_empty() { String::new() } else { format!(" {}", short(&refusal.status, 32)) };
     format!("{status} {words:?}{}", id.unwrap_or_default())
 }
 
@@ -152,8 +154,9 @@ fn words_of(refusal: &Refusal<'_>) -> String {
 struct SnapshotBody<'a> {
     #[serde(borrow)]
     status: Cow<'a, str>,
+    /// Each is read on its own: one that is not as documented must not cost the others.
     #[serde(borrow, default)]
-    tickers: Option<Vec<Ticker<'a>>>,
+    tickers: Option<Vec<&'a RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -161,7 +164,7 @@ struct Ticker<'a> {
     #[serde(borrow)]
     ticker: Cow<'a, str>,
     #[serde(default)]
-    updated: Option<i64>,
+    updated: Option<f64>,
     #[serde(default)]
     day: Option<Bar>,
     #[serde(default, rename = "prevDay")]
@@ -193,7 +196,7 @@ struct Trade {
     #[serde(default)]
     p: Option<f64>,
     #[serde(default)]
-    t: Option<i64>,
+    t: Option<f64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -226,9 +229,10 @@ fn read_snapshot(body: &[u8], universe: &Universe) -> Result<Answer, FetchError>
         }
     };
     let tickers = snapshot.tickers.unwrap_or_default();
-    let quotes = tickers.iter().filter_map(|ticker| {
+    let quotes = tickers.iter().filter_map(|text| {
+        let ticker: Ticker<'_> = serde_json::from_str(text.get()).ok()?;
         let index = universe.position(&ours(&ticker.ticker))?;
-        Some((index, quote_of(ticker)))
+        Some((index, quote_of(&ticker)))
     });
     Ok(Answer { quotes: quotes.collect(), delayed })
 }
@@ -274,10 +278,11 @@ fn quote_of(ticker: &Ticker<'_>) -> RawQuote {
 }
 
 /// A Unix time whose unit follows from its size: the four ranges do not meet before the year 5138.
-fn instant(time: i64) -> Option<DateTime<Utc>> {
+fn instant(time: f64) -> Option<DateTime<Utc>> {
     const MICROSECONDS_FROM: i64 = 100_000_000_000_000;
     const MILLISECONDS_FROM: i64 = 100_000_000_000;
-    let micros = match time {
+    // A binary number holds nanoseconds of this century to a quarter of a microsecond, which is finer than is kept.
+    let micros = match time as i64 {
         ..=0 => return None,
         t if t >= MICROSECONDS_FROM * 1_000 => t / 1_000,
         t if t >= MICROSECONDS_FROM => t,
