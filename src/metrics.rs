@@ -26,7 +26,7 @@ const TABLE: &[(&str, Kind, Option<Unit>, &str)] = &[
     ("bellwether_start_time_seconds", Gauge, Some(Unit::Seconds), "When this process started, as Unix time."),
     ("bellwether_http_request_duration_seconds", Histogram, Some(Unit::Seconds), "Time to answer a request, by route."),
     ("bellwether_http_requests_in_flight", Gauge, None, "Requests being answered now."),
-    ("bellwether_http_connections", Gauge, None, "Open connections of the API listener."),
+    ("bellwether_http_connections", Gauge, None, "Open connections of both listeners."),
     ("bellwether_http_rejected_total", Counter, None, "Requests turned away before their handler, by reason."),
     (
         "bellwether_scheduler_tick_timestamp_seconds",

@@ -227,7 +227,7 @@ impl Planner {
                         metrics::job_left_out(entry.spec.name, RunState::Lost.name());
                     }
                     warn!(job_name = run.job, slot = %run.scheduled_for, run_id = %run.id, reason = why, "a run was lost");
-                    self.ledger.give_up(&run, format!("its process ended during the run; {why}")).await?;
+                    self.ledger.give_up(&run, format!("nothing was heard of it any more; {why}")).await?;
                 }
             }
         }

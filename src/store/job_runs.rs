@@ -37,7 +37,7 @@ pub enum RunState {
     Skipped,
     /// Left out because it came too late.
     Missed,
-    /// Its process ended during the run, and it was too late to do it again.
+    /// Its process ended during the run, or its end could not be written, and it was too late to do it again.
     Lost,
 }
 
