@@ -11,13 +11,14 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use crate::api::{self, App, Lifecycle, Limits};
-use crate::calendar::Calendar;
+use crate::calendar::SharedCalendars;
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::ingest::providers::{self, FetchError};
 use crate::jobs::{self, MarketData, Renewals, Retention};
 use crate::market::{Universe, UniverseError};
 use crate::metrics;
+use crate::ops::calendars::{self, CalendarFault, CalendarKeeper};
 use crate::ops::systemd;
 use crate::scheduler::{Ledger, Planner, Status, spawn_cron_waker};
 use crate::store::{Access, Origin, Store, StoreError};
@@ -61,6 +62,9 @@ pub enum StartError {
         /// The reason.
         cause: io::Error,
     },
+    /// The operator's exceptions (exit code 78).
+    #[error("calendar.exceptions")]
+    Calendar(#[from] CalendarFault),
     /// The provider.
     #[error("ingest.provider")]
     Provider(#[from] FetchError),
@@ -73,7 +77,7 @@ pub struct Parts {
     /// What time it is.
     pub clock: SharedClock,
     /// What phase it is.
-    pub calendar: Arc<Calendar>,
+    pub calendar: Arc<SharedCalendars>,
     /// Ingestion.
     pub market: Arc<MarketData>,
     /// The ledger of this process.
@@ -86,12 +90,12 @@ impl Parts {
     /// # Errors
     /// The first of them that fails.
     pub async fn assemble(config: &Config, clock: SharedClock) -> Result<Self, StartError> {
-        let calendar = Arc::new(Calendar::xnys());
         let universe = read_universe(config)?;
-        let provider = providers::of_config(&config.ingest.provider, Arc::clone(&calendar), Arc::clone(&clock))?;
         let store =
             Store::open(&config.database, Access::Writer, config.database_connections, config.database_timeout).await?;
         store.migrate().await?;
+        let calendar = Arc::new(shared_calendars(config, &store).await?);
+        let provider = providers::of_config(&config.ingest.provider, Arc::clone(&calendar), Arc::clone(&clock))?;
         let cycles =
             jobs::table(config).into_iter().filter(|spec| [jobs::INGEST, jobs::INGEST_CLOSE].contains(&spec.name));
         let market = MarketData::new(
@@ -106,6 +110,12 @@ impl Parts {
         let ledger = Ledger::new(store.clone(), Arc::clone(&clock), Arc::clone(&calendar));
         Ok(Self { store, clock, calendar, market: Arc::new(market), ledger })
     }
+}
+
+async fn shared_calendars(config: &Config, store: &Store) -> Result<SharedCalendars, StartError> {
+    let calendars = calendars::load(&config.calendar, Some(store)).await?;
+    let known = SharedCalendars::new(calendars, &config.calendar.exchange);
+    Ok(known.unwrap_or_else(|| unreachable!("the configuration was checked: calendar.exchange is a known venue")))
 }
 
 /// The list of symbols that the configuration names.
@@ -129,6 +139,8 @@ pub struct Daemon {
     pub metrics: SocketAddr,
     /// What the planner is doing.
     pub scheduler: Arc<Status>,
+    /// The market calendars: told to read the operator's file again on SIGHUP.
+    pub calendars: Arc<CalendarKeeper>,
     /// The database.
     pub store: Store,
     clock: SharedClock,
@@ -166,11 +178,14 @@ impl Daemon {
             info!("there is no stored snapshot; a cycle is run at once");
         }
         planner.prepare().await?;
+        let (shared, store, clock) = (Arc::clone(&parts.calendar), parts.store.clone(), Arc::clone(&parts.clock));
+        let keeper = CalendarKeeper::new(shared, config.calendar.clone(), store, clock, planner.nudge()).await?;
 
         let daemon = Self {
             api: local_address(&api_listener, config.listen),
             metrics: local_address(&metrics_listener, config.metrics_listen),
             scheduler: planner.status(),
+            calendars: Arc::new(keeper),
             store: parts.store.clone(),
             clock: Arc::clone(&parts.clock),
             lifecycle: Arc::default(),
@@ -181,6 +196,7 @@ impl Daemon {
             drain: config.drain,
         };
         daemon.spawn_listeners(&config, &parts, renewals, recorder, (api_listener, metrics_listener));
+        daemon.tasks.spawn(Arc::clone(&daemon.calendars).watch(daemon.serving.clone()));
         daemon.spawn_planner(planner, &parts, config.cron_waker).await?;
         daemon.lifecycle.set_ready();
         daemon.announce(&config, &parts);
@@ -199,6 +215,7 @@ impl Daemon {
         let app = Arc::new(App {
             clock: Arc::clone(&parts.clock),
             calendar: Arc::clone(&parts.calendar),
+            calendars: Arc::clone(&self.calendars),
             board: parts.market.board(),
             market: Arc::clone(&parts.market),
             store: parts.store.clone(),
@@ -209,6 +226,7 @@ impl Daemon {
             renewals_spec: renewals_spec.unwrap_or_else(|| unreachable!("the table has a line for renewals")),
             lifecycle: Arc::clone(&self.lifecycle),
             cron_secrets: config.cron_secrets.clone(),
+            operator_tokens: config.operator_tokens.clone(),
             allowed_hosts: config.allowed_hosts.clone(),
             http: config.http.clone(),
         });
@@ -254,7 +272,8 @@ impl Daemon {
         if provider.simulated {
             warn!("ALL PRICES ARE SIMULATED: ingest.provider is \"sim\"; nothing that is served is real market data");
         }
-        let moment = parts.calendar.at(parts.clock.now());
+        let calendar = parts.calendar.load();
+        let moment = calendar.at(parts.clock.now());
         info!(
             api = %format!("http://{}", self.api),
             metrics = %format!("http://{}/metrics", self.metrics),
@@ -264,7 +283,9 @@ impl Daemon {
             universe = config.universe_name(),
             phase = %moment.phase,
             next_transition = %moment.next_transition,
-            calendar_version = parts.calendar.version(),
+            calendar_version = calendar.version(),
+            calendar_hash = calendar.hash(),
+            tzdb_version = chrono_tz::IANA_TZDB_VERSION,
             "bellwether {} listens", env!("CARGO_PKG_VERSION"),
         );
         systemd::ready(&format!("market {}; API on {}", moment.phase, self.api));

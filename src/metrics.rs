@@ -3,7 +3,7 @@
 //! Names follow the Prometheus rules: one prefix, base units, `_total` for counters. Labels come from closed sets only (jobs,
 //! states, routes of the table, phases), so the number of series is bounded. `docs/METRICS.md` says what each is for.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ::metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -61,6 +61,16 @@ const TABLE: &[(&str, Kind, Option<Unit>, &str)] = &[
         Some(Unit::Seconds),
         "When the phase ends, as Unix time.",
     ),
+    ("bellwether_calendar_info", Gauge, None, "1, with the version and the hash of the calendar and of the time zone data."),
+    (
+        "bellwether_calendar_horizon_timestamp_seconds",
+        Gauge,
+        Some(Unit::Seconds),
+        "End of the last date whose holidays the exchange has published, as Unix time.",
+    ),
+    ("bellwether_calendar_exceptions", Gauge, None, "An operator's exceptions in force, by origin: file, api."),
+    ("bellwether_calendar_reloads_total", Counter, None, "Times the calendar was read anew, by outcome: ok, failed."),
+    ("bellwether_calendar_file_ok", Gauge, None, "0 while the calendar is not as the operator's file has it now."),
     ("bellwether_ingest_symbols_expected", Gauge, None, "Symbols the last published cycle was to quote."),
     ("bellwether_ingest_symbols_fresh", Gauge, None, "Symbols it got a valid quote of the session for."),
     ("bellwether_ingest_completeness_ratio", Gauge, None, "Fresh over expected, 0 to 1."),
@@ -133,6 +143,10 @@ pub fn started(now: DateTime<Utc>) {
     gauge!("bellwether_http_connections").set(0.0);
     gauge!("bellwether_http_requests_in_flight").set(0.0);
     gauge!("bellwether_renewals_due").set(0.0);
+    gauge!("bellwether_calendar_file_ok").set(1.0);
+    for outcome in ["ok", "failed"] {
+        counter!("bellwether_calendar_reloads_total", "outcome" => outcome).absolute(0);
+    }
     for reason in ["host", "too_large", "slow_body", "unauthorized"] {
         counter!("bellwether_http_rejected_total", "reason" => reason).absolute(0);
     }
@@ -218,6 +232,37 @@ pub fn calendar_phase(now_in: Phase, next_transition: DateTime<Utc>) {
         gauge!("bellwether_calendar_phase", "phase" => phase.to_string()).set(on);
     }
     gauge!("bellwether_calendar_next_transition_timestamp_seconds").set(unix_seconds(next_transition));
+}
+
+/// Which calendar is in force.
+pub fn calendar_is(version: &str, hash: &str, horizon: chrono::NaiveDate) {
+    static SHOWN: Mutex<Option<(String, String)>> = Mutex::new(None);
+    let info = |version: &str, hash: &str| {
+        let labels = [
+            ("version", version.to_owned()),
+            ("hash", hash.to_owned()),
+            ("tzdb_version", chrono_tz::IANA_TZDB_VERSION.to_owned()),
+        ];
+        gauge!("bellwether_calendar_info", &labels)
+    };
+    let mut shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((old_version, old_hash)) = shown.replace((version.to_owned(), hash.to_owned())) {
+        info(&old_version, &old_hash).set(0.0);
+    }
+    info(version, hash).set(1.0);
+    let end = horizon.succ_opt().unwrap_or(horizon).and_time(chrono::NaiveTime::MIN).and_utc();
+    gauge!("bellwether_calendar_horizon_timestamp_seconds").set(unix_seconds(end));
+}
+
+/// How many exceptions an operator has in force.
+pub fn calendar_exceptions(origin: &'static str, count: usize) {
+    gauge!("bellwether_calendar_exceptions", "origin" => origin).set(count as f64);
+}
+
+/// The calendar was read anew, or could not be.
+pub fn calendar_reloaded(ok: bool) {
+    counter!("bellwether_calendar_reloads_total", "outcome" => if ok { "ok" } else { "failed" }).increment(1);
+    gauge!("bellwether_calendar_file_ok").set(f64::from(u8::from(ok)));
 }
 
 /// A cycle was published, or restored at start.

@@ -10,9 +10,8 @@ use uuid::Uuid;
 
 use super::App;
 use super::error::Problem;
-use super::guard::check_cron_secret;
+use super::guard::{check_cron_secret, read_body};
 use crate::jobs::renewals::{Outcome, Renewed, Request as RenewalRequest, Summary};
-use crate::metrics;
 use crate::scheduler::{JobError, Living, Place};
 use crate::store::{Origin, StoreError};
 
@@ -87,19 +86,7 @@ async fn run(app: &Arc<App>, limit: u32) -> Result<(Uuid, Renewed), Problem> {
 }
 
 async fn read(app: &App, body: Body) -> Result<Asked, Problem> {
-    let bytes = match tokio::time::timeout(app.http.read_timeout, body.into_bytes_limit(app.http.max_body_bytes)).await
-    {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(_)) => {
-            metrics::http_rejected("too_large");
-            let detail = format!("the body is larger than {} bytes, or broke off", app.http.max_body_bytes);
-            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail));
-        }
-        Err(_) => {
-            metrics::http_rejected("slow_body");
-            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "slow_body", "the body did not come in time"));
-        }
-    };
+    let bytes = read_body(app, body).await?;
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Asked::default());
     }

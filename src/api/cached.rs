@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use poem::Response;
 use poem::http::{HeaderMap, StatusCode, header};
+use sha2::{Digest, Sha256};
 
 use crate::ingest::Published;
 use crate::market::Body;
@@ -20,6 +21,19 @@ pub fn respond(headers: &HeaderMap, published: &Published, body: Body, now: Date
         return response.status(StatusCode::NOT_MODIFIED).body(());
     }
     response.content_type("application/json").body(body.bytes)
+}
+
+/// Answers with a body that follows from its inputs alone: the tag is its hash.
+pub fn respond_hashed(headers: &HeaderMap, content_type: &'static str, bytes: Vec<u8>, max_age_seconds: i64) -> Response {
+    let digest: String = Sha256::digest(&bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let etag = format!("\"{digest}\"");
+    let response = Response::builder()
+        .header(header::ETAG, &etag)
+        .header(header::CACHE_CONTROL, format!("public, max-age={max_age_seconds}"));
+    if is_known(headers, &etag) {
+        return response.status(StatusCode::NOT_MODIFIED).body(());
+    }
+    response.content_type(content_type).body(bytes)
 }
 
 /// `If-None-Match` compares weakly (RFC 9110, 13.1.2): a proxy that compresses makes a tag weak.

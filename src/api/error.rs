@@ -5,6 +5,8 @@ use poem::http::{StatusCode, header};
 use poem::{Error, Response};
 use serde::Serialize;
 
+use crate::calendar::Mistake;
+
 /// An error on its way to a client. The detail never holds a secret or a row of the database.
 #[derive(Debug, thiserror::Error)]
 #[error("{code}: {detail}")]
@@ -13,6 +15,7 @@ pub struct Problem {
     code: &'static str,
     detail: String,
     retry_after_seconds: Option<u64>,
+    mistakes: Vec<Mistake>,
 }
 
 #[derive(Serialize)]
@@ -23,6 +26,8 @@ struct Body<'a> {
     code: &'static str,
     detail: &'a str,
     request_id: &'a str,
+    #[serde(skip_serializing_if = "<[Mistake]>::is_empty")]
+    mistakes: &'a [Mistake],
     #[serde(skip_serializing_if = "Option::is_none")]
     success: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -32,12 +37,17 @@ struct Body<'a> {
 impl Problem {
     /// A problem with a code that stays the same in every version.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), retry_after_seconds: None }
+        Self { status, code, detail: detail.into(), retry_after_seconds: None, mistakes: Vec::new() }
     }
 
     /// What was asked for does not exist.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+
+    /// What was sent does not fit, with every mistake in it.
+    pub fn refused(detail: impl Into<String>, mistakes: Vec<Mistake>) -> Self {
+        Self { mistakes, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", detail) }
     }
 
     /// Something this daemon needs is not there; worth asking again in a while.
@@ -76,6 +86,7 @@ impl Problem {
             code: self.code,
             detail: &self.detail,
             request_id,
+            mistakes: &self.mistakes,
             success: legacy.then_some(false),
             error: legacy.then_some(&*self.detail),
         };
@@ -83,6 +94,9 @@ impl Problem {
             .status(self.status)
             .content_type("application/problem+json")
             .header(header::CACHE_CONTROL, "no-store");
+        if self.status == StatusCode::UNAUTHORIZED {
+            response = response.header(header::WWW_AUTHENTICATE, "Bearer");
+        }
         if let Some(seconds) = self.retry_after_seconds {
             response = response.header(header::RETRY_AFTER, seconds);
         }

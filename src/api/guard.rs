@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use poem::http::{StatusCode, header};
-use poem::{Endpoint, Request, Result};
+use poem::{Body, Endpoint, Request, Result};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
@@ -61,6 +61,40 @@ pub fn check_cron_secret(app: &App, request: &Request) -> Result<(), Problem> {
     }
     metrics::http_rejected("unauthorized");
     Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "Unauthorized"))
+}
+
+/// Checks `Authorization: Bearer` against every operator's token.
+///
+/// # Errors
+/// 401 `unauthorized`, the same for a missing, a wrong and an unconfigured token.
+pub fn check_operator(app: &App, request: &Request) -> Result<(), Problem> {
+    let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = given.and_then(|given| given.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    if token.is_some_and(|(_, token)| is_one_of(&app.operator_tokens, token.trim().as_bytes())) {
+        return Ok(());
+    }
+    metrics::http_rejected("unauthorized");
+    let detail = "this call is for operators: send Authorization: Bearer with the token in OPERATOR_TOKEN";
+    Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail))
+}
+
+/// Reads a body within its limits of size and time.
+///
+/// # Errors
+/// 413 `too_large`, 408 `slow_body`.
+pub async fn read_body(app: &App, body: Body) -> Result<Vec<u8>, Problem> {
+    match tokio::time::timeout(app.http.read_timeout, body.into_bytes_limit(app.http.max_body_bytes)).await {
+        Ok(Ok(bytes)) => Ok(bytes.to_vec()),
+        Ok(Err(_)) => {
+            metrics::http_rejected("too_large");
+            let detail = format!("the body is larger than {} bytes, or broke off", app.http.max_body_bytes);
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail))
+        }
+        Err(_) => {
+            metrics::http_rejected("slow_body");
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "slow_body", "the body did not come in time"))
+        }
+    }
 }
 
 /// Digests are compared, so that not even the length of a secret shows; every secret is looked at, whichever matched.

@@ -9,25 +9,16 @@ use poem::{Response, Result, handler};
 use serde::Serialize;
 
 use super::App;
-use crate::calendar::{Calendar, Confidence, DayKind, Phase};
+use crate::calendar::{At, Calendar, DayKind, Phase};
 
 #[derive(Serialize)]
 struct Hours<'a> {
-    exchange: &'a str,
-    at: DateTime<Utc>,
+    #[serde(flatten)]
+    at: At,
     local: String,
-    phase: Phase,
     is_open: bool,
-    session: Option<NaiveDate>,
-    next_transition: DateTime<Utc>,
-    next_phase: Phase,
-    next_open: DateTime<Utc>,
-    next_close: DateTime<Utc>,
-    is_early_close: bool,
     today: Today<'a>,
-    confidence: Confidence,
-    reason: Option<&'a str>,
-    calendar_version: &'a str,
+    calendar_hash: &'a str,
 }
 
 #[derive(Serialize)]
@@ -44,8 +35,9 @@ struct Today<'a> {
 #[handler]
 pub fn market_hours(app: Data<&Arc<App>>) -> Result<Response> {
     let now = app.clock.now();
-    let body = render(&app.calendar, now);
-    let next = app.calendar.at(now).next_transition;
+    let calendar = app.calendar.load();
+    let body = render(&calendar, now);
+    let next = calendar.at(now).next_transition;
     // The answer names the present instant, so it is kept for a moment only, and never past the next transition.
     let max_age = (next - now).min(TimeDelta::seconds(5)).num_seconds().max(0);
     let response = Response::builder().header(header::CACHE_CONTROL, format!("public, max-age={max_age}"));
@@ -53,22 +45,14 @@ pub fn market_hours(app: Data<&Arc<App>>) -> Result<Response> {
 }
 
 fn render(calendar: &Calendar, now: DateTime<Utc>) -> Vec<u8> {
-    let moment = calendar.at(now);
+    let at = At::ask(calendar, now);
     let local = now.with_timezone(&calendar.zone());
-    let day = calendar.day(local.date_naive());
+    let day = calendar.why(local.date_naive());
     let session = calendar.session(day.date);
     let hours = Hours {
-        exchange: calendar.mic(),
-        at: now,
+        is_open: at.phase == Phase::Regular,
+        at,
         local: local.to_rfc3339(),
-        phase: moment.phase,
-        is_open: moment.phase == Phase::Regular,
-        session: moment.session,
-        next_transition: moment.next_transition,
-        next_phase: moment.next_phase,
-        next_open: moment.next_open,
-        next_close: moment.next_close,
-        is_early_close: moment.is_early_close,
         today: Today {
             date: day.date,
             is_session: day.is_session,
@@ -77,9 +61,7 @@ fn render(calendar: &Calendar, now: DateTime<Utc>) -> Vec<u8> {
             open: session.as_ref().map(|session| session.open),
             close: session.as_ref().map(|session| session.close),
         },
-        confidence: moment.confidence,
-        reason: moment.reason.as_deref().or(day.reason.as_deref()),
-        calendar_version: calendar.version(),
+        calendar_hash: calendar.hash(),
     };
     serde_json::to_vec(&hours).unwrap_or_default()
 }

@@ -3,11 +3,14 @@
 
 mod billing;
 mod cached;
+mod calendar;
 mod error;
+mod exceptions;
 mod guard;
 mod health;
 mod hours;
 mod observe;
+mod query;
 mod routes;
 mod server;
 mod stocks;
@@ -18,11 +21,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use secrecy::SecretString;
 use tokio_util::task::TaskTracker;
 
-use crate::calendar::Calendar;
+use crate::calendar::SharedCalendars;
 use crate::clock::SharedClock;
 use crate::config::HttpConfig;
 use crate::ingest::Board;
 use crate::jobs::{MarketData, Renewals};
+use crate::ops::calendars::CalendarKeeper;
 use crate::schedule::JobSpec;
 use crate::scheduler::{Ledger, Status};
 use crate::store::Store;
@@ -64,7 +68,9 @@ pub struct App {
     /// What time it is.
     pub clock: SharedClock,
     /// What phase it is.
-    pub calendar: Arc<Calendar>,
+    pub calendar: Arc<SharedCalendars>,
+    /// Changes of it.
+    pub calendars: Arc<CalendarKeeper>,
     /// What readers see.
     pub board: Arc<Board>,
     /// Why it is as it is.
@@ -85,6 +91,8 @@ pub struct App {
     pub lifecycle: Arc<Lifecycle>,
     /// Accepted cron secrets.
     pub cron_secrets: Vec<SecretString>,
+    /// Accepted tokens of operators.
+    pub operator_tokens: Vec<SecretString>,
     /// Host names that are answered.
     pub allowed_hosts: Vec<String>,
     /// Limits of requests.

@@ -89,7 +89,7 @@ fn log(method: &str, status: StatusCode, duration_ms: f64) {
     let status = status.as_u16();
     match (method, status) {
         (_, 500..) => warn!(status, duration_ms, "answered"),
-        ("POST", _) => info!(status, duration_ms, "answered"),
+        ("POST" | "DELETE", _) => info!(status, duration_ms, "answered"),
         _ => debug!(status, duration_ms, "answered"),
     }
 }
@@ -107,6 +107,7 @@ fn method_name(method: &Method) -> &'static str {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
         Method::POST => "POST",
+        Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
         _ => "OTHER",
     }

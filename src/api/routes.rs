@@ -5,11 +5,11 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::PrometheusHandle;
 use poem::endpoint::BoxEndpoint;
 use poem::middleware::{NormalizePath, TrailingSlash};
-use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, get, handler, post};
+use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, delete, get, handler, post};
 
 use super::guard::KnownHosts;
 use super::observe::Observed;
-use super::{App, billing, health, hours, stocks};
+use super::{App, billing, calendar, exceptions, health, hours, stocks};
 
 /// What kind of path it is: its methods, and the manner of its errors.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -18,13 +18,18 @@ enum Kind {
     Read,
     /// The same, for a call that changes something.
     Write,
+    /// The new API: errors have no old members.
+    Modern(&'static str),
     /// Asked by machines that go by the status.
     Probe,
 }
 
+const READ: &str = "GET, HEAD";
+const CHANGE: &str = "GET, HEAD, POST, DELETE";
+
 /// The API. Every path answers with and without the slash at its end.
 pub fn api(app: Arc<App>) -> BoxEndpoint<'static, Response> {
-    use Kind::{Probe, Read, Write};
+    use Kind::{Modern, Probe, Read, Write};
     #[rustfmt::skip]
     let table = vec![
         ("/api/market-stats", Read, get(stocks::market_stats)),
@@ -45,6 +50,16 @@ pub fn api(app: Arc<App>) -> BoxEndpoint<'static, Response> {
         ("/api/stats/gainers-losers", Read, get(stocks::gainers_losers)),
         ("/api/market-hours", Read, get(hours::market_hours)),
         ("/api/billing/process-renewals", Write, post(billing::process_renewals)),
+        ("/api/v1/calendar", Modern(READ), get(calendar::venues)),
+        ("/api/v1/calendar/:mic", Modern(READ), get(calendar::venue)),
+        ("/api/v1/calendar/:mic/at", Modern(READ), get(calendar::at)),
+        ("/api/v1/calendar/:mic/next", Modern(READ), get(calendar::next)),
+        ("/api/v1/calendar/:mic/why", Modern(READ), get(calendar::why)),
+        ("/api/v1/calendar/:mic/sessions", Modern(READ), get(calendar::sessions)),
+        ("/api/v1/calendar/:mic/sessions.ics", Modern(READ), get(calendar::feed)),
+        ("/api/v1/calendar/:mic/exceptions", Modern(CHANGE),
+            get(exceptions::list).post(exceptions::add).delete(exceptions::withdraw)),
+        ("/api/v1/calendar/:mic/exceptions/:id", Modern("DELETE"), delete(exceptions::withdraw_by_id)),
         ("/livez", Probe, get(health::livez)),
         ("/live", Probe, get(health::livez)),
         ("/readyz", Probe, get(health::readyz)),
@@ -73,8 +88,13 @@ where
     E::Output: IntoResponse,
 {
     let inner = KnownHosts { app: Arc::clone(app), inner: endpoint.data(Arc::clone(app)) };
-    let allow = if kind == Kind::Write { "POST" } else { "GET, HEAD" };
-    Observed { route, legacy: kind != Kind::Probe, allow, clock: Arc::clone(&app.clock), inner }
+    let (allow, legacy) = match kind {
+        Kind::Read => (READ, true),
+        Kind::Write => ("POST", true),
+        Kind::Modern(allow) => (allow, false),
+        Kind::Probe => (READ, false),
+    };
+    Observed { route, legacy, allow, clock: Arc::clone(&app.clock), inner }
 }
 
 /// What Prometheus reads, on a listener of its own.

@@ -1,233 +1,243 @@
-//! PURE: when the exchange trades, to the second, and why it does not.
+//! PURE: when a venue trades, to the second, and why it does not.
 //!
-//! Three layers make one immutable table: rules (`rules.rs`), the hours of a venue (a template), dated exceptions
-//! (`config/calendar/xnys.csv`). There is no `now` in here: whoever asks brings the instant. This folder knows nothing of
-//! the rest of the program.
+//! Three layers make one immutable table: rules and hours (`config/calendar/*.toml`), dated exceptions (`*.csv` beside them,
+//! and an operator's own), compiled (`table.rs`). There is no `now` in here: whoever asks brings the instant. This folder
+//! knows nothing of the rest of the program.
 
+mod answers;
+mod calendars;
+mod decided;
+mod difference;
 mod exceptions;
+mod icalendar;
+mod layers;
+mod market;
 mod rules;
+mod table;
 mod types;
+mod zone;
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-use chrono::{DateTime, Datelike, LocalResult, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc, Weekday};
+use chrono::{DateTime, Datelike, NaiveDate, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
-use sha2::{Digest, Sha256};
 
-use exceptions::Exception;
-pub use types::{Confidence, Day, DayKind, Moment, Phase, Session, Span};
+pub use answers::{At, SessionRow, Why, utc};
+pub use calendars::{Calendars, Operator, SharedCalendars};
+pub use difference::{Change, differences};
+pub use exceptions::{
+    COLUMNS, Declared, Exception, ExceptionKind, MOST_ROWS, Mistake, Mistakes, Origin, Written, read, read_csv,
+};
+pub use icalendar::icalendar;
+use layers::Layers;
+use table::Table;
+pub use types::{Confidence, Day, DayKind, Moment, Pause, Phase, Session, Span};
 
-const XNYS_EXCEPTIONS: &str = include_str!("../../config/calendar/xnys.csv");
-
-/// Counted up with every change of the rules or the hours, so that the version of the calendar tells it.
-const RULES_REVISION: &str = "1";
-
-/// What the exchange has published: holidays and early closes up to the end of 2028.
-const OFFICIAL: (i32, i32) = (1990, 2028);
-
-/// Years in the table. Others are answered by the same rules, compiled for the question alone and so a thousand times slower.
+/// Years in the table. Others are answered by the same layers, compiled for the question alone and so ten thousand times
+/// slower.
 const TABLE_YEARS: (i32, i32) = (1985, 2060);
 
-/// Beyond these years no session is known: the first or the last one of them is the answer.
+/// Beyond these years no session is known.
 const KNOWABLE_YEARS: (i32, i32) = (1700, 9000);
 
-/// Hours of a venue, in its local time.
-#[derive(Debug, Clone, Copy)]
-struct Template {
-    pre_open: NaiveTime,
-    open: NaiveTime,
-    close: NaiveTime,
-    post_close: NaiveTime,
-    /// End of the late session on a day that closes early.
-    early_post_close: NaiveTime,
-}
-
-const fn hour(hour: u32, minute: u32) -> NaiveTime {
-    match NaiveTime::from_hms_opt(hour, minute, 0) {
-        Some(time) => time,
-        None => NaiveTime::MIN,
-    }
-}
-
-/// NYSE core session 09:30-16:00 (Rule 7.34); pre and post as the consolidated tape runs, the late session of a half day to
-/// 17:00 (the exchange's announcements since 2019-12-09).
-const XNYS: Template = Template {
-    pre_open: hour(4, 0),
-    open: hour(9, 30),
-    close: hour(16, 0),
-    post_close: hour(20, 0),
-    early_post_close: hour(17, 0),
-};
-
-/// The calendar of one exchange. Cheap to ask, never changes.
+/// The calendar of one venue. Cheap to ask, never changes.
 #[derive(Debug)]
 pub struct Calendar {
-    mic: &'static str,
-    zone: Tz,
-    template: Template,
-    exceptions: BTreeMap<NaiveDate, Exception>,
-    version: String,
-    /// Sessions of the table's years in order.
-    table: Vec<Session>,
+    layers: Layers,
+    table: Table,
+    /// The seconds for which the table has every answer.
+    known: Range<i64>,
+    /// The seconds for which the exchange has spoken itself.
+    official: Range<i64>,
+    version: Arc<str>,
+    hash: Arc<str>,
 }
 
 impl Calendar {
-    /// The New York Stock Exchange.
-    ///
-    /// # Panics
-    /// Never: the built-in file is read by a test of every build.
-    pub fn xnys() -> Self {
-        let exceptions = exceptions::parse(XNYS_EXCEPTIONS).unwrap_or_default();
-        let mut calendar = Self {
-            mic: "XNYS",
-            zone: chrono_tz::America::New_York,
-            template: XNYS,
-            exceptions,
-            version: version_of(XNYS_EXCEPTIONS),
-            table: Vec::new(),
-        };
-        calendar.table = calendar.compile(TABLE_YEARS.0, TABLE_YEARS.1);
-        calendar
+    fn compile(layers: Layers, hash: Arc<str>, years: (i32, i32)) -> Self {
+        let table = Table::compile(&layers, years);
+        let (first, last) = layers.official();
+        let midnight = |date: NaiveDate| zone::utc_seconds(layers.market.zone, date, 0);
+        let official = midnight(first)..last.succ_opt().map_or(i64::MAX, midnight);
+        Self { known: table.seconds(), table, official, version: calendars::version_of(&hash), hash, layers }
     }
 
     /// The market identifier code (ISO 10383).
     pub fn mic(&self) -> &str {
-        self.mic
+        &self.layers.venue().mic
+    }
+
+    /// Its name for people.
+    pub fn name(&self) -> &str {
+        &self.layers.venue().name
+    }
+
+    /// The market it belongs to: venues of one market share their days.
+    pub fn market(&self) -> &str {
+        &self.layers.market.name
     }
 
     /// The zone its hours are in.
     pub fn zone(&self) -> Tz {
-        self.zone
+        self.layers.market.zone
     }
 
-    /// Revision of the rules and hash of the exceptions: two calendars with one version give the same answers.
+    /// Revision of the rules and the beginning of the hash: two calendars with one version give the same answers.
     pub fn version(&self) -> &str {
         &self.version
     }
 
+    /// SHA-256 of everything the answers follow from, in hexadecimal digits.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// The last date the exchange has published, and where.
+    pub fn horizon(&self) -> (NaiveDate, Option<&str>) {
+        self.layers.market.horizon(self.layers.known_at)
+    }
+
+    /// Whether the exchange should have published more by `now`: less than thirteen months are left.
+    pub fn is_horizon_near(&self, now: DateTime<Utc>) -> bool {
+        let needed = now.date_naive().checked_add_months(chrono::Months::new(13));
+        needed.is_none_or(|needed| self.horizon().0 < needed)
+    }
+
+    /// Whether this venue has night sessions in its hours, held or not.
+    pub fn has_overnight(&self) -> bool {
+        self.layers.venue().hours.iter().any(|hours| hours.overnight.is_some())
+    }
+
+    /// The date on the wall of the market at an instant.
+    pub fn local_date(&self, at: DateTime<Utc>) -> NaiveDate {
+        let utc = at.naive_utc();
+        let offset = self.zone().offset_from_utc_datetime(&utc).fix();
+        utc.checked_add_offset(offset).unwrap_or(utc).date()
+    }
+
     /// What sort of date `date` is, and why.
-    pub fn day(&self, date: NaiveDate) -> Day {
-        let official = (OFFICIAL.0..=OFFICIAL.1).contains(&date.year());
-        let confidence = if official { Confidence::Official } else { Confidence::Rule };
-        let day = |kind: DayKind, reason: Option<&str>| Day {
-            date,
-            kind,
-            is_session: kind.is_session(),
-            reason: reason.map(Arc::from),
-            source: reason.map(|_| Arc::from("NYSE Rule 7.2 and yearly announcements")),
-            declared_at: None,
-            confidence,
-        };
-        if let Some(exception) = self.exceptions.get(&date) {
-            return Day {
-                reason: Some(Arc::clone(&exception.reason)),
-                source: Some(Arc::clone(&exception.source)),
-                declared_at: exception.declared_at,
-                ..day(exception.kind, None)
-            };
-        }
-        if matches!(date.weekday(), Weekday::Sat | Weekday::Sun) {
-            return day(DayKind::Weekend, None);
-        }
-        if let Some(holiday) = rules::holiday_on(date) {
-            return day(DayKind::Holiday, Some(holiday));
-        }
-        match rules::early_close_on(date) {
-            Some((_, reason)) => day(DayKind::EarlyClose, Some(reason)),
-            None => day(DayKind::Full, None),
-        }
+    pub fn why(&self, date: NaiveDate) -> Day {
+        self.layers.day(date)
     }
 
     /// The hours of the session of `date`; `None` where the market does not trade.
     pub fn session(&self, date: NaiveDate) -> Option<Session> {
-        let day = self.day(date);
-        if !day.is_session {
-            return None;
+        if self.table.knows(date) {
+            return self.table.session(date, &self.layers);
         }
-        let exception = self.exceptions.get(&date);
-        let open = exception.and_then(|exception| exception.open).unwrap_or(self.template.open);
-        let close = exception.and_then(|exception| exception.close);
-        let close =
-            close.or_else(|| rules::early_close_on(date).map(|(close, _)| close)).unwrap_or(self.template.close);
-        let early = close < self.template.close;
-        let post_close = if early { self.template.early_post_close } else { self.template.post_close };
-        Some(Session {
-            date,
-            kind: day.kind,
-            pre_open: self.instant(date, self.template.pre_open)?,
-            open: self.instant(date, open)?,
-            close: self.instant(date, close)?,
-            // A close in the last minutes of the day leaves the late session as it always is.
-            post_close: self.instant(date, post_close.max(close))?,
-            reason: day.reason,
-        })
+        self.compiled_for(date.year(), date.year()).session(date, &self.layers)
     }
 
-    /// Everything about the instant `at`. Before the first and after the last knowable session the market is closed, and the
-    /// next transition is the end of time.
+    /// Everything about the instant `at`. Before the first and after the last knowable session the market is closed.
+    #[inline]
     pub fn at(&self, at: DateTime<Utc>) -> Moment {
-        let sessions = self.around(at);
-        let index = sessions.partition_point(|session| session.post_close <= at);
-        let Some(session) = sessions.get(index) else { return end_of_time() };
-        let next = sessions.get(index + 1);
-        let (phase, next_transition, next_phase) = phase_in(session, at);
-        let never = DateTime::<Utc>::MAX_UTC;
-        let upcoming = |instant: fn(&Session) -> DateTime<Utc>| {
-            if at < instant(session) { instant(session) } else { next.map_or(never, instant) }
+        // Markets change their phase on whole seconds, so the second an instant lies in decides.
+        let second = at.timestamp();
+        let confidence = |operator| match operator {
+            true => Confidence::Operator,
+            false if self.official.contains(&second) => Confidence::Official,
+            false => Confidence::Rule,
         };
-        let inside = phase != Phase::Closed;
-        Moment {
-            phase,
-            session: inside.then_some(session.date),
-            next_transition,
-            next_phase,
-            next_open: upcoming(|session| session.open),
-            next_close: upcoming(|session| session.close),
-            is_early_close: session.kind == DayKind::EarlyClose,
-            confidence: self.confidence(at),
-            reason: if inside { session.reason.clone() } else { None },
+        if self.known.contains(&second) {
+            return self.table.at(second, confidence);
         }
+        self.around(at).at(second, confidence)
+    }
+
+    /// The session under way at an instant, or the next one; `None` after the last knowable one.
+    pub fn session_at(&self, at: DateTime<Utc>) -> Option<Session> {
+        self.ask(at, |table| table.session_at(at.timestamp(), &self.layers))
+    }
+
+    /// The session that was last opened at or before an instant: the one under way, halted or not, or the last one.
+    pub fn latest_session(&self, at: DateTime<Utc>) -> Option<Session> {
+        let session = self.session_at(at)?;
+        if session.open <= at { Some(session) } else { self.previous_session(session.date) }
+    }
+
+    /// The next opening of a regular session, strictly after `at`; the end of time where there is none.
+    pub fn next_open(&self, at: DateTime<Utc>) -> DateTime<Utc> {
+        instant(self.ask(at, |table| table.next_open_and_close(at.timestamp()).0), DateTime::<Utc>::MAX_UTC)
+    }
+
+    /// The next close of a regular session, strictly after `at`; the end of time where there is none.
+    pub fn next_close(&self, at: DateTime<Utc>) -> DateTime<Utc> {
+        instant(self.ask(at, |table| table.next_open_and_close(at.timestamp()).1), DateTime::<Utc>::MAX_UTC)
+    }
+
+    /// The last close of a regular session at or before `at`; the beginning of time where there is none.
+    pub fn previous_close(&self, at: DateTime<Utc>) -> DateTime<Utc> {
+        instant(self.ask(at, |table| table.previous_close(at.timestamp())), DateTime::<Utc>::MIN_UTC)
     }
 
     /// The sessions from `from` to `to`, both included.
     pub fn sessions(&self, from: NaiveDate, to: NaiveDate) -> impl Iterator<Item = Session> + '_ {
-        from.iter_days().take_while(move |date| *date <= to).filter_map(|date| self.session(date))
+        let years = from.year().max(KNOWABLE_YEARS.0)..=to.year().min(KNOWABLE_YEARS.1);
+        years.flat_map(move |year| {
+            let first = NaiveDate::from_ymd_opt(year, 1, 1).unwrap_or(from).max(from);
+            let last = NaiveDate::from_ymd_opt(year, 12, 31).unwrap_or(to).min(to);
+            let dates = first.iter_days().take_while(|date| *date <= last);
+            if self.table.knows(first) && self.table.knows(last) {
+                return dates.filter_map(|date| self.table.session(date, &self.layers)).collect::<Vec<_>>();
+            }
+            let table = self.compiled_for(year, year);
+            dates.filter_map(|date| table.session(date, &self.layers)).collect()
+        })
     }
 
-    /// The first session after `date`; the last knowable one where there is none.
-    pub fn next_session(&self, date: NaiveDate) -> Session {
-        let last = self.clamped(date, |year| year.min(KNOWABLE_YEARS.1));
-        let found = last.iter_days().skip(1).take(400).find_map(|date| self.session(date));
-        found.unwrap_or_else(|| self.edge(KNOWABLE_YEARS.1))
+    /// The date of the session so many sessions after `date`, or before it where `n` is negative; for zero `date` itself if it
+    /// is one. `None` where there is none such, or it lies beyond what is knowable.
+    pub fn nth_session(&self, date: NaiveDate, n: i32) -> Option<NaiveDate> {
+        let Some(position) = self.table.position(date) else { return self.nth_session_far(date, n) };
+        let is_session = self.table.date(position) == Some(date);
+        if n == 0 {
+            return is_session.then_some(date);
+        }
+        let to_next = usize::from(!is_session && n > 0);
+        let target = position.checked_add_signed(n as isize).and_then(|target| target.checked_sub(to_next));
+        target.and_then(|target| self.table.date(target)).or_else(|| self.nth_session_far(date, n))
     }
 
-    /// The last session before `date`; the first knowable one where there is none.
-    pub fn previous_session(&self, date: NaiveDate) -> Session {
-        let first = self.clamped(date, |year| year.max(KNOWABLE_YEARS.0));
-        let days = std::iter::successors(first.pred_opt(), NaiveDate::pred_opt);
-        days.take(400).find_map(|date| self.session(date)).unwrap_or_else(|| self.edge(KNOWABLE_YEARS.0))
+    /// The same, year by year, for what lies outside of the table.
+    fn nth_session_far(&self, date: NaiveDate, n: i32) -> Option<NaiveDate> {
+        let count = usize::try_from(n.unsigned_abs()).ok()?;
+        match n {
+            0 => self.session(date).map(|session| session.date),
+            1.. => self.sessions(date.succ_opt()?, NaiveDate::MAX).nth(count - 1).map(|session| session.date),
+            ..0 => {
+                let last = date.pred_opt()?;
+                let years = (KNOWABLE_YEARS.0..=last.year().min(KNOWABLE_YEARS.1)).rev();
+                let mut dates = years.flat_map(|year| {
+                    let first = NaiveDate::from_ymd_opt(year, 1, 1).unwrap_or(last);
+                    let end = NaiveDate::from_ymd_opt(year, 12, 31).unwrap_or(last).min(last);
+                    let mut dates: Vec<_> = self.sessions(first, end).map(|session| session.date).collect();
+                    dates.reverse();
+                    dates
+                });
+                dates.nth(count - 1)
+            }
+        }
     }
 
-    /// The next opening of a regular session, strictly after `at`.
-    pub fn next_open(&self, at: DateTime<Utc>) -> DateTime<Utc> {
-        self.at(at).next_open
+    /// The first session after `date`.
+    pub fn next_session(&self, date: NaiveDate) -> Option<Session> {
+        self.session(self.nth_session(date, 1)?)
     }
 
-    /// The next close of a regular session, strictly after `at`.
-    pub fn next_close(&self, at: DateTime<Utc>) -> DateTime<Utc> {
-        self.at(at).next_close
+    /// The last session before `date`.
+    pub fn previous_session(&self, date: NaiveDate) -> Option<Session> {
+        self.session(self.nth_session(date, -1)?)
     }
 
-    /// The last close of a regular session at or before `at`.
-    pub fn previous_close(&self, at: DateTime<Utc>) -> DateTime<Utc> {
-        let sessions = self.around(at);
-        let index = sessions.partition_point(|session| session.close <= at);
-        index
-            .checked_sub(1)
-            .and_then(|index| sessions.get(index))
-            .map_or(DateTime::<Utc>::MIN_UTC, |session| session.close)
+    /// The starts of the minutes of the session of `date` that lie in one of `phases`, in order.
+    pub fn minutes<'a>(&'a self, date: NaiveDate, phases: &'a [Phase]) -> impl Iterator<Item = DateTime<Utc>> + 'a {
+        let session = self.session(date);
+        let spans = session.into_iter().flat_map(|session| self.spans(session.start(), session.end()));
+        spans.filter(move |span| span.session == Some(date) && phases.contains(&span.phase)).flat_map(|span| {
+            std::iter::successors(Some(span.start), |minute| minute.checked_add_signed(TimeDelta::minutes(1)))
+                .take_while(move |minute| *minute < span.end)
+        })
     }
 
     /// The phases that tile the time from `from` to `to`, in order; the first and the last are not cut.
@@ -242,106 +252,30 @@ impl Calendar {
         regular.map(|span| span.end.min(to) - span.start.max(from)).sum()
     }
 
-    fn span_at(&self, at: DateTime<Utc>) -> Span {
-        let sessions = self.around(at);
-        let index = sessions.partition_point(|session| session.post_close <= at);
-        let before = index.checked_sub(1).and_then(|index| sessions.get(index));
-        let closed_since = before.map_or(DateTime::<Utc>::MIN_UTC, |session| session.post_close);
-        let Some(session) = sessions.get(index) else {
-            return Span { phase: Phase::Closed, start: closed_since, end: DateTime::<Utc>::MAX_UTC, session: None };
-        };
-        let (phase, end, _) = phase_in(session, at);
-        let start = match phase {
-            Phase::Pre => session.pre_open,
-            Phase::Regular => session.open,
-            Phase::Post => session.close,
-            _ => closed_since,
-        };
-        Span { phase, start, end, session: (phase != Phase::Closed).then_some(session.date) }
+    /// The phase at `at`, from its start to its end.
+    pub fn span_at(&self, at: DateTime<Utc>) -> Span {
+        self.ask(at, |table| table.span(at.timestamp()))
     }
 
-    fn confidence(&self, at: DateTime<Utc>) -> Confidence {
-        let year = at.with_timezone(&self.zone).year();
-        if (OFFICIAL.0..=OFFICIAL.1).contains(&year) { Confidence::Official } else { Confidence::Rule }
+    fn ask<T>(&self, at: DateTime<Utc>, question: impl FnOnce(&Table) -> T) -> T {
+        if self.known.contains(&at.timestamp()) { question(&self.table) } else { question(&self.around(at)) }
     }
 
-    /// The sessions of the table, or of the years around an instant that it does not hold.
-    fn around(&self, at: DateTime<Utc>) -> Cow<'_, [Session]> {
-        let year = at.year();
-        // A year of distance to the edges, because the answer may lie in the year before or after.
-        if (TABLE_YEARS.0 + 1..TABLE_YEARS.1).contains(&year) {
-            return Cow::Borrowed(&self.table);
-        }
-        let year = year.clamp(KNOWABLE_YEARS.0, KNOWABLE_YEARS.1);
-        Cow::Owned(self.compile(year - 1, year + 1))
+    /// The years around an instant that the table does not hold: the answer may lie in the year before or after.
+    #[cold]
+    fn around(&self, at: DateTime<Utc>) -> Table {
+        let year = at.year().clamp(KNOWABLE_YEARS.0, KNOWABLE_YEARS.1);
+        self.compiled_for(year - 1, year + 1)
     }
 
-    fn compile(&self, first_year: i32, last_year: i32) -> Vec<Session> {
-        let first = NaiveDate::from_ymd_opt(first_year.max(KNOWABLE_YEARS.0), 1, 1).unwrap_or_default();
-        let last = NaiveDate::from_ymd_opt(last_year.min(KNOWABLE_YEARS.1), 12, 31).unwrap_or_default();
-        self.sessions(first, last).collect()
-    }
-
-    fn clamped(&self, date: NaiveDate, limit: impl Fn(i32) -> i32) -> NaiveDate {
-        let year = limit(date.year());
-        if year == date.year() { date } else { NaiveDate::from_ymd_opt(year, 7, 1).unwrap_or(date) }
-    }
-
-    fn edge(&self, year: i32) -> Session {
-        let mid_year = NaiveDate::from_ymd_opt(year, 7, 1).unwrap_or_default();
-        let found = mid_year.iter_days().take(30).find_map(|date| self.session(date));
-        found.unwrap_or(Session {
-            date: mid_year,
-            kind: DayKind::Full,
-            pre_open: DateTime::<Utc>::MAX_UTC,
-            open: DateTime::<Utc>::MAX_UTC,
-            close: DateTime::<Utc>::MAX_UTC,
-            post_close: DateTime::<Utc>::MAX_UTC,
-            reason: None,
-        })
-    }
-
-    /// New York never changes its clocks while the market trades, so a session's times exist and are single.
-    fn instant(&self, date: NaiveDate, time: NaiveTime) -> Option<DateTime<Utc>> {
-        match self.zone.from_local_datetime(&date.and_time(time)) {
-            LocalResult::Single(instant) | LocalResult::Ambiguous(instant, _) => Some(instant.to_utc()),
-            LocalResult::None => None,
-        }
+    fn compiled_for(&self, first: i32, last: i32) -> Table {
+        let within = |year: i32| year.clamp(KNOWABLE_YEARS.0, KNOWABLE_YEARS.1);
+        Table::compile(&self.layers, (within(first), within(last)))
     }
 }
 
-/// The phase at `at` with respect to the first session that has not ended, the end of the phase, and the phase after it.
-fn phase_in(session: &Session, at: DateTime<Utc>) -> (Phase, DateTime<Utc>, Phase) {
-    if at < session.pre_open {
-        (Phase::Closed, session.pre_open, Phase::Pre)
-    } else if at < session.open {
-        (Phase::Pre, session.open, Phase::Regular)
-    } else if at < session.close {
-        (Phase::Regular, session.close, Phase::Post)
-    } else {
-        (Phase::Post, session.post_close, Phase::Closed)
-    }
-}
-
-fn end_of_time() -> Moment {
-    let never = DateTime::<Utc>::MAX_UTC;
-    Moment {
-        phase: Phase::Closed,
-        session: None,
-        next_transition: never,
-        next_phase: Phase::Closed,
-        next_open: never,
-        next_close: never,
-        is_early_close: false,
-        confidence: Confidence::Rule,
-        reason: None,
-    }
-}
-
-fn version_of(exceptions: &str) -> String {
-    let digest = Sha256::digest(exceptions.as_bytes());
-    let hash: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    format!("{RULES_REVISION}-{hash}")
+fn instant(seconds: Option<i64>, otherwise: DateTime<Utc>) -> DateTime<Utc> {
+    seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0)).unwrap_or(otherwise)
 }
 
 #[cfg(test)]

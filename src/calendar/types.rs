@@ -1,14 +1,13 @@
 //! The words of the calendar.
 
-use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use serde::{Serialize, Serializer};
 
 /// What the market is doing. Spans are half-open: at 16:00:00.000 the regular phase is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
 pub enum Phase {
     /// Nothing trades.
     Closed,
@@ -118,86 +117,117 @@ impl DayKind {
 macro_rules! shown_by_name {
     ($($type:ty),+) => {
         $(
-            impl fmt::Display for $type {
-                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            impl std::fmt::Display for $type {
+                fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                     f.pad(self.name())
                 }
             }
 
-            impl Serialize for $type {
-                fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            impl serde::Serialize for $type {
+                fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                     serializer.serialize_str(self.name())
                 }
             }
         )+
     };
 }
+pub(super) use shown_by_name;
 
 shown_by_name!(Phase, Confidence, DayKind);
 
 /// What is known of a date, and why it is so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Day {
-    /// The date in the exchange's zone.
+    /// The date in the market's zone.
     pub date: NaiveDate,
     /// What sort of date it is.
     pub kind: DayKind,
     /// Whether the market trades.
     pub is_session: bool,
-    /// Why it is not an ordinary day; `None` on one that is, and on weekends.
+    /// Why it is not an ordinary day; `None` on one that is.
     pub reason: Option<Arc<str>>,
     /// Who says so.
     pub source: Option<Arc<str>>,
-    /// When it was announced, where that is known.
-    pub declared_at: Option<NaiveDate>,
+    /// When it was announced, where that is known: a date or an instant, as it was written.
+    pub declared_at: Option<Arc<str>>,
+    /// Who wrote it down; `None` for what follows from the rules.
+    pub author: Option<Arc<str>>,
     /// How sure it is.
     pub confidence: Confidence,
+}
+
+/// A time within a session in which nothing trades, half-open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pause {
+    /// [`Phase::Break`] or [`Phase::Halt`].
+    pub phase: Phase,
+    /// First instant.
+    pub start: DateTime<Utc>,
+    /// First instant after it.
+    pub end: DateTime<Utc>,
 }
 
 /// The hours of one session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// The date it belongs to.
+    /// The date it belongs to, in the market's zone.
     pub date: NaiveDate,
     /// Full or not.
     pub kind: DayKind,
-    /// Start of the phase before the opening.
-    pub pre_open: DateTime<Utc>,
+    /// Whether it ends before its usual time, whatever else is unusual about it.
+    pub closes_early: bool,
+    /// Start of the night session that belongs to it, where the venue has one.
+    pub overnight_open: Option<DateTime<Utc>>,
+    /// Start of the phase before the opening, where the venue has one.
+    pub pre_open: Option<DateTime<Utc>>,
     /// The opening.
     pub open: DateTime<Utc>,
     /// The close.
     pub close: DateTime<Utc>,
-    /// End of the phase after the close.
-    pub post_close: DateTime<Utc>,
-    /// Why it is not full.
+    /// End of the phase after the close, where the venue has one.
+    pub post_close: Option<DateTime<Utc>>,
+    /// Breaks and halts between opening and close, in order.
+    pub pauses: Vec<Pause>,
+    /// Why it is not as usual.
     pub reason: Option<Arc<str>>,
+    /// How sure it is.
+    pub confidence: Confidence,
+}
+
+impl Session {
+    /// First instant of its first phase.
+    pub fn start(&self) -> DateTime<Utc> {
+        self.overnight_open.or(self.pre_open).unwrap_or(self.open)
+    }
+
+    /// First instant after its last phase.
+    pub fn end(&self) -> DateTime<Utc> {
+        self.post_close.unwrap_or(self.close)
+    }
+
+    /// The first break it always has, such as a lunch break.
+    pub fn first_break(&self) -> Option<Pause> {
+        self.pauses.iter().find(|pause| pause.phase == Phase::Break).copied()
+    }
 }
 
 /// Everything about one instant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     /// What the market is doing.
     pub phase: Phase,
     /// The session the phase belongs to; `None` while closed.
     pub session: Option<NaiveDate>,
-    /// When the phase ends.
+    /// When the phase ends; always later.
     pub next_transition: DateTime<Utc>,
-    /// What comes then.
+    /// What comes then; always another phase.
     pub next_phase: Phase,
-    /// The next opening of a regular session, strictly later.
-    pub next_open: DateTime<Utc>,
-    /// The next close of a regular session, strictly later.
-    pub next_close: DateTime<Utc>,
-    /// Whether the session under way, or the next one, closes early.
-    pub is_early_close: bool,
     /// How sure it is.
     pub confidence: Confidence,
-    /// Why the session under way is not full.
-    pub reason: Option<Arc<str>>,
 }
 
 /// One phase from its start to its end, half-open.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// What the market is doing.
     pub phase: Phase,

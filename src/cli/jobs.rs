@@ -58,7 +58,7 @@ struct Next<'a> {
 
 /// Shows.
 pub async fn run(command: &Command, config: &Config, clock: &dyn Clock) -> anyhow::Result<()> {
-    let calendar = Calendar::xnys();
+    let calendar = super::calendar::chosen(config).await?;
     match command {
         Command::Ls { limit, json } => list(config, &calendar, clock.now(), *limit, *json).await,
         Command::Next { count, json } => next(config, &calendar, clock.now(), *count as usize, *json),

@@ -21,10 +21,13 @@ use clap::{Parser, Subcommand};
 use crate::clock::SystemClock;
 use crate::config::{Config, Environment, Problems};
 use crate::daemon::StartError;
+use crate::ops::calendars::CalendarFault;
 use crate::store::{Access, Store, StoreError};
 
 /// Exit codes (sysexits.h where it has one).
 const FAILED: u8 = 1;
+const MISUSED: u8 = 2;
+const FINDINGS: u8 = 3;
 const UNAVAILABLE: u8 = 69;
 const TRY_LATER: u8 = 75;
 const CONFIGURATION: u8 = 78;
@@ -46,6 +49,11 @@ pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
 }
+
+/// Arguments that make no sense together (exit code 2).
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
 
 #[derive(Subcommand, Debug)]
 enum Command {
@@ -120,10 +128,13 @@ async fn dispatch(arguments: Arguments, environment: &Environment) -> anyhow::Re
         Command::Config(command) => configuration::run(&command, load).map(done),
         Command::Migrate(command) => migrate::run(&command, &load()?).await.map(done),
         Command::Status(command) => status::run(&command, &load()?, SystemClock::start()).await.map(done),
-        Command::Calendar(command) => calendar::run(&command, &*SystemClock::start()).map(done),
+        Command::Calendar(command) => {
+            let colour = output::wants_colour_on_stdout(environment);
+            calendar::run(&command, &load()?, &*SystemClock::start(), colour).await
+        },
         Command::Jobs(command) => jobs::run(&command, &load()?, &*SystemClock::start()).await.map(done),
         Command::Runs(command) => runs::run(&command, &load()?).await.map(done),
-        Command::Simulate(command) => simulate::run(&command, &load()?).map(done),
+        Command::Simulate(command) => simulate::run(&command, &load()?).await.map(done),
         Command::Ingest(command) => {
             ingest::run(&command, &load()?, arguments.log.as_deref(), SystemClock::start()).await
         }
@@ -157,7 +168,18 @@ fn code_of(fault: &anyhow::Error) -> u8 {
     if let Some(fault) = fault.downcast_ref::<StoreError>() {
         return of_store(fault);
     }
+    if fault.is::<Usage>() {
+        return MISUSED;
+    }
+    let of_calendar = |fault: &CalendarFault| match fault {
+        CalendarFault::Store(fault) => of_store(fault),
+        _ => CONFIGURATION,
+    };
+    if let Some(fault) = fault.downcast_ref::<CalendarFault>() {
+        return of_calendar(fault);
+    }
     match fault.downcast_ref::<StartError>() {
+        Some(StartError::Calendar(fault)) => of_calendar(fault),
         Some(StartError::Store(fault)) => of_store(fault),
         Some(StartError::Listen { .. }) => UNAVAILABLE,
         Some(StartError::Universe(_) | StartError::UniverseFile { .. }) => CONFIGURATION,

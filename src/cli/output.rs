@@ -55,5 +55,14 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 
 /// Whether the log may be coloured: a terminal, and nobody said no.
 pub fn wants_colour(environment: &Environment) -> bool {
-    io::stderr().is_terminal() && environment.get("NO_COLOR").is_none() && environment.get("TERM") != Some("dumb")
+    io::stderr().is_terminal() && allows_colour(environment)
+}
+
+/// The same for what a command prints.
+pub fn wants_colour_on_stdout(environment: &Environment) -> bool {
+    io::stdout().is_terminal() && allows_colour(environment)
+}
+
+fn allows_colour(environment: &Environment) -> bool {
+    environment.get("NO_COLOR").is_none() && environment.get("TERM") != Some("dumb")
 }

@@ -10,7 +10,7 @@ use super::FAILED;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::daemon::Daemon;
-use crate::ops::{sentry, telemetry};
+use crate::ops::{sentry, systemd, telemetry};
 
 /// Serves until SIGTERM or SIGINT, then drains; a second one ends the process at once.
 pub async fn run(config: Config, log: Option<&str>, colour: bool) -> anyhow::Result<ExitCode> {
@@ -19,6 +19,8 @@ pub async fn run(config: Config, log: Option<&str>, colour: bool) -> anyhow::Res
     let _reports = config.sentry_dsn.as_ref().map(|dsn| sentry::install(dsn, &config.release, config.stage.name()));
     telemetry::install(log.unwrap_or(&config.log_level), config.log_json, colour);
     let mut signals = Signals::listen().context("signals cannot be received")?;
+    // From here on it ends nobody; one that comes before the start is over is answered after it.
+    let mut hangup = signal(SignalKind::hangup()).context("signals cannot be received")?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         revision = env!("BELLWETHER_REVISION"),
@@ -32,7 +34,17 @@ pub async fn run(config: Config, log: Option<&str>, colour: bool) -> anyhow::Res
             return Ok(ExitCode::from(FAILED));
         }
     };
-    let name = signals.next().await;
+    let name = loop {
+        tokio::select! {
+            name = signals.next() => break name,
+            _ = hangup.recv() => {
+                systemd::reloading();
+                // What was wrong is in the log; the calendar stays as it was.
+                let _ = daemon.calendars.reload("SIGHUP").await;
+                systemd::ready("the calendar was read anew");
+            }
+        }
+    };
     info!(signal = name, "asked to stop; once more ends at once");
     tokio::select! {
         () = daemon.stop() => Ok(ExitCode::SUCCESS),

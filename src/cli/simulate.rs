@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::output;
-use crate::calendar::{Calendar, Phase};
+use crate::calendar::Phase;
 use crate::config::Config;
 use crate::jobs;
 use crate::schedule::fires;
@@ -20,6 +20,9 @@ pub struct Arguments {
     /// Last instant; a slot at it does not count
     #[arg(long)]
     to: DateTime<Utc>,
+    /// Rehearse with what was known at this instant (RFC 3339), or at the end of this date
+    #[arg(long, value_name = "INSTANT", value_parser = super::calendar::parse_known_at)]
+    as_of: Option<DateTime<Utc>>,
     /// Only this job
     #[arg(long)]
     job: Option<String>,
@@ -47,12 +50,17 @@ struct Line<'a> {
 }
 
 /// Prints one line a fire, as it goes: a year needs no more memory than a day.
-pub fn run(arguments: &Arguments, config: &Config) -> anyhow::Result<()> {
+pub async fn run(arguments: &Arguments, config: &Config) -> anyhow::Result<()> {
     let Arguments { from, to, .. } = *arguments;
     if from > to {
-        bail!("--from {from} is after --to {to}");
+        return Err(super::Usage(format!("--from {from} is after --to {to}")).into());
     }
-    let calendar = Calendar::xnys();
+    let calendars = super::calendar::load(config).await?;
+    let calendars = match arguments.as_of {
+        Some(known_at) => calendars.as_of(known_at)?,
+        None => calendars,
+    };
+    let calendar = super::calendar::of(&calendars, &config.calendar.exchange)?;
     let table: Vec<_> = jobs::table(config)
         .into_iter()
         .filter(|spec| arguments.job.as_ref().is_none_or(|job| spec.name == job))

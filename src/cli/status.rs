@@ -76,7 +76,7 @@ struct NextFire {
 
 /// Shows, from the database and the calendar: it works while the daemon runs and while it does not.
 pub async fn run(arguments: &Arguments, config: &Config, clock: SharedClock) -> anyhow::Result<()> {
-    let calendar = Calendar::xnys();
+    let calendar = super::calendar::chosen(config).await?;
     let store = open_to_read(config).await?;
     loop {
         let status = gather(config, &calendar, &store, clock.now()).await?;

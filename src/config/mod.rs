@@ -18,7 +18,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
-use crate::calendar::Phase;
+use crate::calendar::{Calendars, Phase};
 pub use database::DatabaseTarget;
 use reader::Reader;
 pub use sources::{DEFAULT_TOML, Environment};
@@ -128,6 +128,17 @@ pub struct IngestConfig {
     pub universe_file: Option<PathBuf>,
 }
 
+/// The market calendar.
+#[derive(Debug, Clone)]
+pub struct CalendarConfig {
+    /// MIC of the venue that drives the schedule.
+    pub exchange: String,
+    /// CSV of the operator's own exceptions.
+    pub exceptions: Option<PathBuf>,
+    /// MICs of the venues whose night sessions are held.
+    pub overnight: Vec<String>,
+}
+
 /// The HTTP side.
 #[derive(Debug, Clone)]
 pub struct HttpConfig {
@@ -152,6 +163,10 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     /// Accepted cron secrets, newest first; none: the call is closed.
     pub cron_secrets: Vec<SecretString>,
+    /// Accepted tokens of operators, newest first; none: their calls are closed.
+    pub operator_tokens: Vec<SecretString>,
+    /// The market calendar.
+    pub calendar: CalendarConfig,
     /// Where state is kept.
     pub database: DatabaseTarget,
     /// PostgreSQL connections, or SQLite readers.
@@ -231,6 +246,7 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
     let allowed_hosts = reader.list("allowed_hosts");
     let cron_secrets = reader.secrets("cron_secret");
     let secret_keys = reader.secrets("secret_key");
+    let operator_tokens = reader.secrets("operator_token");
     let database = database::read(reader, environment);
     let database_connections = reader.integer("database.max_connections", 1..=100);
     let database_timeout = seconds(reader, "database.timeout_seconds", 1..=20);
@@ -247,6 +263,7 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
         max_body_bytes: reader.integer("http.max_body_bytes", 1_024_u32..=16_777_216) as usize,
         read_timeout: seconds(reader, "http.read_timeout_seconds", 1..=120),
     };
+    let calendar = read_calendar(reader);
     let cron_waker = reader.boolean("schedule.cron_waker");
     let drain = seconds(reader, "schedule.drain_seconds", 0..=600);
     let retention = Duration::from_hours(24 * u64::from(reader.integer("schedule.retention_days", 30_u16..=3_650)));
@@ -259,6 +276,8 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
         stage: stage?,
         allowed_hosts,
         cron_secrets,
+        operator_tokens,
+        calendar,
         database: database?,
         database_connections,
         database_timeout,
@@ -354,13 +373,40 @@ fn read_ingest(reader: &mut Reader<'_>) -> Option<IngestConfig> {
     Some(IngestConfig { provider, cadence, phases, concurrency, attempts, universe_file })
 }
 
+fn read_calendar(reader: &mut Reader<'_>) -> CalendarConfig {
+    let exchange = reader.text("calendar.exchange").unwrap_or_default().to_uppercase();
+    let exceptions = reader.text("calendar.exceptions").map(PathBuf::from);
+    let overnight: Vec<_> = reader.list("calendar.overnight").iter().map(|mic| mic.to_uppercase()).collect();
+    match Calendars::built_in() {
+        Err(fault) => reader.refuse("calendar.exchange", fault.to_string(), "install another build"),
+        Ok(calendars) => {
+            if !calendars.mics().any(|mic| mic == exchange) {
+                let known = calendars.mics().collect::<Vec<_>>().join(", ");
+                let message = format!("there is no calendar of {exchange:?}");
+                reader.refuse("calendar.exchange", message, format!("choose from {known}"));
+            }
+            for mic in overnight.iter().filter(|mic| !calendars.with_overnight().any(|known| known == **mic)) {
+                let known = calendars.with_overnight().collect::<Vec<_>>().join(", ");
+                let message = format!("{mic:?} has no night session in its hours");
+                reader.refuse("calendar.overnight", message, format!("choose from {known}"));
+            }
+        }
+    }
+    if let Some(path) = exceptions.as_ref().filter(|path| !path.is_file()) {
+        let message = format!("there is no file {}", path.display());
+        reader.refuse("calendar.exceptions", message, "name a CSV file; one with the header line alone is fine");
+    }
+    CalendarConfig { exchange, exceptions, overnight }
+}
+
 fn read_phases(reader: &mut Reader<'_>) -> Vec<Phase> {
-    let fix = "choose from \"pre\", \"regular\", \"post\"";
+    let fix = "choose from \"pre\", \"regular\", \"post\", \"overnight\"";
+    let traded = [Phase::Pre, Phase::Regular, Phase::Post, Phase::Overnight];
     let mut phases = Vec::new();
     for name in reader.list("ingest.phases") {
         match name.parse() {
-            Ok(phase @ (Phase::Pre | Phase::Regular | Phase::Post)) if !phases.contains(&phase) => phases.push(phase),
-            Ok(Phase::Pre | Phase::Regular | Phase::Post) => {}
+            Ok(phase) if traded.contains(&phase) && !phases.contains(&phase) => phases.push(phase),
+            Ok(phase) if traded.contains(&phase) => {}
             _ => reader.refuse("ingest.phases", format!("{name:?} is not a phase to ingest in"), fix),
         }
     }

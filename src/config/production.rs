@@ -13,6 +13,9 @@ const SHORTEST_SECRET: usize = 32;
 pub(super) fn refuse_exposure(reader: &mut Reader<'_>, config: &Config, secret_keys: &[SecretString]) {
     refuse_weak(reader, "secret_key", "SECRET_KEY", secret_keys);
     refuse_weak(reader, "cron_secret", "CRON_SECRET", &config.cron_secrets);
+    if !config.operator_tokens.is_empty() {
+        refuse_weak(reader, "operator_token", "OPERATOR_TOKEN", &config.operator_tokens);
+    }
     if config.allowed_hosts.is_empty() || config.allowed_hosts.iter().any(|host| host == "*") {
         let fix = "name the hosts: ALLOWED_HOSTS=api.example.com";
         reader.refuse("allowed_hosts", "production must not answer to every host name", fix);

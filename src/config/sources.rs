@@ -17,6 +17,7 @@ const OLDER_NAMES: &[(&str, &[&str])] = &[
     ("allowed_hosts", &["ALLOWED_HOSTS", "DJANGO_ALLOWED_HOSTS"]),
     ("cron_secret", &["CRON_SECRET"]),
     ("secret_key", &["SECRET_KEY"]),
+    ("operator_token", &["OPERATOR_TOKEN"]),
     ("database.url", &["DATABASE_URL"]),
     ("database.engine", &["DB_ENGINE"]),
     ("database.name", &["DB_NAME"]),

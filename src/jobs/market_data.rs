@@ -9,7 +9,7 @@ use serde::Serialize;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::calendar::{Calendar, Phase};
+use crate::calendar::{Phase, SharedCalendars};
 use crate::clock::SharedClock;
 use crate::config::IngestConfig;
 use crate::ingest::gate::{Gated, gate, not_refreshed};
@@ -32,7 +32,7 @@ const STORING: TimeDelta = TimeDelta::seconds(5);
 pub struct MarketData {
     store: Store,
     clock: SharedClock,
-    calendar: Arc<Calendar>,
+    calendar: Arc<SharedCalendars>,
     universe: Arc<Universe>,
     provider: Arc<dyn Provider>,
     budget: Budget,
@@ -80,7 +80,7 @@ impl MarketData {
     pub fn new(
         store: Store,
         clock: SharedClock,
-        calendar: Arc<Calendar>,
+        calendar: Arc<SharedCalendars>,
         universe: Universe,
         provider: Arc<dyn Provider>,
         config: &IngestConfig,
@@ -177,7 +177,7 @@ impl MarketData {
         let now = self.clock.now();
         match self.board.current() {
             None => true,
-            Some(_) => self.verdict(now).stale && self.calendar.at(now).phase != Phase::Regular,
+            Some(_) => self.verdict(now).stale && self.calendar.load().at(now).phase != Phase::Regular,
         }
     }
 
@@ -281,12 +281,7 @@ impl MarketData {
 
     /// Where the session begins that a quote must belong to at `now`: the one under way, or the last one.
     fn session_start(&self, now: DateTime<Utc>) -> DateTime<Utc> {
-        let moment = self.calendar.at(now);
-        let date = match moment.phase {
-            Phase::Regular => moment.session,
-            _ => self.calendar.at(self.calendar.previous_close(now) - TimeDelta::seconds(1)).session,
-        };
-        date.and_then(|date| self.calendar.session(date)).map_or(now, |session| session.pre_open)
+        self.calendar.load().latest_session(now).map_or(now, |session| session.start())
     }
 
     /// Shows a new snapshot.
@@ -301,7 +296,7 @@ impl MarketData {
     /// and says it anew if not, or if `force`.
     pub fn refresh(&self, force: bool) {
         let now = self.clock.now();
-        let moment = self.calendar.at(now);
+        let moment = self.calendar.load().at(now);
         metrics::calendar_phase(moment.phase, moment.next_transition);
         let Some(published) = self.board.current() else { return };
         let verdict = self.verdict(now);
@@ -319,7 +314,7 @@ impl MarketData {
 
     fn render(&self, snapshot: Arc<Snapshot>, statistics: Arc<Statistics>) {
         let now = self.clock.now();
-        let moment = self.calendar.at(now);
+        let moment = self.calendar.load().at(now);
         let verdict = self.verdict_of(&snapshot.cycle, now);
         let cycle = &snapshot.cycle;
         let meta = Meta {
@@ -348,7 +343,8 @@ impl MarketData {
         if meta.stale || failed {
             return now;
         }
-        let next = fires(&self.cycles, &self.calendar, now, DateTime::<Utc>::MAX_UTC).next();
+        let calendar = self.calendar.load();
+        let next = fires(&self.cycles, &calendar, now, DateTime::<Utc>::MAX_UTC).next();
         next.map_or(meta.next_transition, |fire| fire.slot)
     }
 
@@ -372,7 +368,7 @@ impl MarketData {
     }
 
     fn explain(&self, published: Option<explain::Published>, now: DateTime<Utc>) -> Verdict {
-        let moment = self.calendar.at(now);
+        let moment = self.calendar.load().at(now);
         let last_attempt = lock(&self.last_attempt).clone();
         explain(&Facts {
             phase: moment.phase,
@@ -383,7 +379,7 @@ impl MarketData {
     }
 
     fn age(&self, as_of: DateTime<Utc>, now: DateTime<Utc>) -> TimeDelta {
-        self.calendar.open_time_between(as_of, now)
+        self.calendar.load().open_time_between(as_of, now)
     }
 
     /// Two cycles, and what the source lags behind by contract or by its own word.

@@ -1,5 +1,6 @@
 //! How the program is seen from outside: logs, metrics, error reports, the service manager, and the word *why*.
 
+pub mod calendars;
 pub mod explain;
 pub mod sentry;
 pub mod systemd;

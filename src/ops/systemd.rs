@@ -30,6 +30,12 @@ pub fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
+/// What can change while the service runs is being read again; [`ready`] ends it.
+pub fn reloading() {
+    let Ok(now) = NotifyState::monotonic_usec_now() else { return };
+    notify(&[NotifyState::Reloading, now]);
+}
+
 /// The service is going down.
 pub fn stopping() {
     notify(&[NotifyState::Stopping, NotifyState::Status("finishing runs and answers under way")]);

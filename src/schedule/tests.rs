@@ -4,7 +4,11 @@ use chrono::{NaiveDate, NaiveTime, Timelike};
 use chrono_tz::Tz;
 
 use super::*;
-use crate::calendar::Phase;
+use crate::calendar::{Calendars, Phase};
+
+fn xnys() -> std::sync::Arc<Calendar> {
+    Calendars::built_in().unwrap().of("XNYS").unwrap()
+}
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
@@ -37,7 +41,7 @@ fn daily_by_looking(zone: Tz, year: i32) -> [Vec<DateTime<Utc>>; 7] {
 
 #[test]
 fn a_daily_slot_comes_once_a_date_over_every_switch() {
-    let calendar = Calendar::xnys();
+    let calendar = xnys();
     for zone in [chrono_tz::America::New_York, chrono_tz::Europe::London, chrono_tz::Australia::Lord_Howe] {
         for year in [2000, 2007, 2026, 2027, 2039] {
             for (wall, expected) in WALL_TIMES.iter().zip(daily_by_looking(zone, year)) {
@@ -52,7 +56,7 @@ fn a_daily_slot_comes_once_a_date_over_every_switch() {
 
 #[test]
 fn three_in_new_york_is_eight_or_seven_in_utc() {
-    let calendar = Calendar::xnys();
+    let calendar = xnys();
     let trigger = Trigger::Daily { at: time("03:00:00"), zone: chrono_tz::America::New_York };
     let slots = trigger.slots(&calendar, at("2027-03-13T00:00:00Z"), at("2027-03-15T23:00:00Z"));
     let hours: Vec<u32> = slots.map(|slot| slot.hour()).collect();
@@ -61,7 +65,7 @@ fn three_in_new_york_is_eight_or_seven_in_utc() {
 
 #[test]
 fn cycles_are_counted_from_the_start_of_the_phase_and_end_with_it() {
-    let calendar = Calendar::xnys();
+    let calendar = xnys();
     let every =
         |seconds, phases: &[Phase]| Trigger::EveryWhile { every: TimeDelta::seconds(seconds), phases: phases.to_vec() };
     let day = |trigger: &Trigger, date: &str| -> Vec<DateTime<Utc>> {
@@ -82,7 +86,7 @@ fn cycles_are_counted_from_the_start_of_the_phase_and_end_with_it() {
 
 #[test]
 fn the_close_is_the_real_one() {
-    let calendar = Calendar::xnys();
+    let calendar = xnys();
     let trigger = Trigger::AfterClose(TimeDelta::minutes(5));
     let slots: Vec<_> = trigger.slots(&calendar, at("2026-11-25T00:00:00Z"), at("2026-11-30T23:00:00Z")).collect();
     assert_eq!(slots, ["2026-11-25T21:05:00Z", "2026-11-27T18:05:00Z", "2026-11-30T21:05:00Z"].map(at));
@@ -98,7 +102,7 @@ fn spec(misfire: Misfire) -> JobSpec {
 fn judged(misfire: Misfire, slots: &[&str], now: &str, running: bool) -> String {
     let slots: Vec<_> = slots.iter().map(|slot| at(&format!("2027-03-15T{slot}Z"))).collect();
     let now = at(&format!("2027-03-15T{now}Z"));
-    let verdicts = judge(&spec(misfire), &Calendar::xnys(), &slots, now, running);
+    let verdicts = judge(&spec(misfire), &xnys(), &slots, now, running);
     let lines = verdicts.iter().map(|(slot, verdict)| match verdict {
         Verdict::Run { late } => format!("{} run {}", slot.time(), late.as_deref().unwrap_or("on time")),
         Verdict::Skipped(reason) => format!("{} skipped: {reason}", slot.time()),
@@ -140,7 +144,7 @@ fn a_cycle_is_not_made_up_for_after_the_close() {
 
 #[test]
 fn fires_of_all_jobs_come_in_order_of_time_then_of_the_table() {
-    let calendar = Calendar::xnys();
+    let calendar = xnys();
     let mut jobs = vec![spec(Misfire::RunOnce), spec(Misfire::RunOnce)];
     jobs[0].name = "first";
     jobs[0].trigger = Trigger::Daily { at: time("09:33:00"), zone: chrono_tz::America::New_York };

@@ -5,7 +5,7 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::{JobError, Report, RunContext};
-use crate::calendar::Calendar;
+use crate::calendar::{Calendar, SharedCalendars};
 use crate::clock::SharedClock;
 use crate::metrics;
 use crate::schedule::JobSpec;
@@ -37,28 +37,29 @@ pub struct Ledger {
     /// What time it is.
     pub clock: SharedClock,
     /// What phase it is.
-    pub calendar: Arc<Calendar>,
+    pub calendar: Arc<SharedCalendars>,
     /// This process, unlike any other and any before it.
     pub owner: String,
 }
 
 impl Ledger {
     /// A ledger for this process.
-    pub fn new(store: Store, clock: SharedClock, calendar: Arc<Calendar>) -> Self {
+    pub fn new(store: Store, clock: SharedClock, calendar: Arc<SharedCalendars>) -> Self {
         let owner = format!("{}-{}", std::process::id(), Uuid::now_v7().simple());
         Self { store, clock, calendar, owner }
     }
 
-    /// A row for a slot, decided at `now`.
+    /// A row for a slot, decided by `calendar` at `now`.
     pub(super) fn row(
         &self,
         spec: &JobSpec,
+        calendar: &Calendar,
         slot: DateTime<Utc>,
         origin: Origin,
         state: RunState,
         reason: Option<String>,
     ) -> NewRun {
-        let moment = self.calendar.at(slot);
+        let moment = calendar.at(slot);
         NewRun {
             id: Uuid::now_v7(),
             job: spec.name,
@@ -68,20 +69,20 @@ impl Ledger {
             reason,
             owner: self.owner.clone(),
             claimed_at: self.clock.now(),
-            deadline: (state == RunState::Running).then(|| self.deadline(spec, slot, origin)),
+            deadline: (state == RunState::Running).then(|| self.deadline(spec, calendar, slot, origin)),
             session_date: moment.session,
             phase: moment.phase.to_string(),
-            calendar_version: self.calendar.version().to_owned(),
+            calendar_version: calendar.version().to_owned(),
         }
     }
 
     /// A slot that is on time must be done by its own deadline; one that is run late keeps a fair share of time; the run at
     /// start may go on trying until the schedule takes over.
-    fn deadline(&self, spec: &JobSpec, slot: DateTime<Utc>, origin: Origin) -> DateTime<Utc> {
+    fn deadline(&self, spec: &JobSpec, calendar: &Calendar, slot: DateTime<Utc>, origin: Origin) -> DateTime<Utc> {
         let now = self.clock.now();
         match origin {
             Origin::Scheduled => slot + spec.deadline,
-            Origin::ColdStart => spec.trigger.next_after(&self.calendar, now).max(now + SHORTEST_COLD_START),
+            Origin::ColdStart => spec.trigger.next_after(calendar, now).max(now + SHORTEST_COLD_START),
             Origin::Catchup | Origin::Manual | Origin::Api => now + spec.deadline,
         }
     }
@@ -91,7 +92,7 @@ impl Ledger {
     /// # Errors
     /// When the database fails.
     pub async fn claim_now(&self, spec: &JobSpec, origin: Origin) -> Result<Option<Ticket>, StoreError> {
-        let row = self.row(spec, self.clock.now(), origin, RunState::Running, None);
+        let row = self.row(spec, &self.calendar.load(), self.clock.now(), origin, RunState::Running, None);
         let ticket = ticket_of(spec, &row);
         let claimed = self.store.claim_runs(&[row]).await?;
         Ok((!claimed.is_empty()).then_some(ticket))

@@ -14,6 +14,7 @@ use super::ledger::{Ledger, Ticket, ticket_of};
 use super::runner;
 use super::status::{Living, Place, Status};
 use super::{Entry, RunContext};
+use crate::calendar::Calendar;
 use crate::metrics;
 use crate::schedule::{JobSpec, Verdict, judge, may_run_late};
 use crate::store::{JobRun, NewRun, Origin, RunState, StoreError};
@@ -148,11 +149,12 @@ impl Planner {
         let entry = &self.entries[index];
         let spec = &entry.spec;
         let cursor = self.cursors.get(spec.name).copied().unwrap_or(now);
-        let calendar = Arc::clone(&self.ledger.calendar);
+        // One calendar for the whole decision, whatever is swapped meanwhile.
+        let calendar = self.ledger.calendar.load();
         let slots: Vec<_> = spec.trigger.slots(&calendar, cursor, now).collect();
         if let Some(newest) = slots.last().copied() {
             let verdicts = judge(spec, &calendar, &slots, now, self.status.is_running(spec.name));
-            let rows: Vec<NewRun> = verdicts.into_iter().map(|(slot, verdict)| self.row(spec, slot, verdict)).collect();
+            let rows: Vec<NewRun> = verdicts.into_iter().map(|(slot, verdict)| self.row(spec, &calendar, slot, verdict)).collect();
             let written = self.ledger.store.claim_runs(&rows).await?;
             for row in rows.iter().filter(|row| written.contains(&row.id)) {
                 self.act_on(entry, row);
@@ -165,14 +167,14 @@ impl Planner {
         Ok(())
     }
 
-    fn row(&self, spec: &JobSpec, slot: DateTime<Utc>, verdict: Verdict) -> NewRun {
+    fn row(&self, spec: &JobSpec, calendar: &Calendar, slot: DateTime<Utc>, verdict: Verdict) -> NewRun {
         let (origin, state, reason) = match verdict {
             Verdict::Run { late: None } => (Origin::Scheduled, RunState::Running, None),
             Verdict::Run { late } => (Origin::Catchup, RunState::Running, late),
             Verdict::Skipped(reason) => (Origin::Scheduled, RunState::Skipped, Some(reason)),
             Verdict::Missed(reason) => (Origin::Scheduled, RunState::Missed, Some(reason)),
         };
-        self.ledger.row(spec, slot, origin, state, reason)
+        self.ledger.row(spec, calendar, slot, origin, state, reason)
     }
 
     /// What was claimed is begun; what was left out is said.
@@ -244,7 +246,7 @@ impl Planner {
             return Err(format!("it was begun {} times", run.attempt));
         }
         let now = self.ledger.clock.now();
-        may_run_late(&entry.spec, &self.ledger.calendar, run.scheduled_for, now).map(|()| entry)
+        may_run_late(&entry.spec, &self.ledger.calendar.load(), run.scheduled_for, now).map(|()| entry)
     }
 
     async fn resume(&self, entry: &Entry, run: &JobRun) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 //! A file per noun; each adds its methods to [`Store`]. Every method runs on both engines and has a conformance test in
 //! `tests/it/store.rs` that proves it on both.
 
+mod calendar_exceptions;
 mod cycles;
 mod dialect;
 mod job_runs;
@@ -20,6 +21,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
 use crate::config::DatabaseTarget;
+pub use calendar_exceptions::ExceptionRow;
 pub use cycles::{CycleRecord, StoredQuote};
 use dialect::{Connection, Tx, on, within};
 pub use job_runs::{Finish, JobRun, NewRun, Origin, RunFilter, RunState};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether::calendar::Calendar;
+use bellwether::calendar::{Calendars, SharedCalendars};
 use bellwether::clock::{SharedClock, SimClock};
 use bellwether::ingest::providers::{Provider, RawQuote, SimulatedExchange};
 use bellwether::ingest::{Budget, FetchPlan, Quota, fetch};
@@ -18,7 +18,7 @@ const UNIVERSE: &str = include_str!("../../config/universe.csv");
 async fn quotes(seed: u64, at: &str) -> (Universe, Vec<Option<RawQuote>>) {
     let universe = Universe::parse_csv(UNIVERSE, "config/universe.csv").unwrap();
     let clock = SimClock::at(instant(at)) as SharedClock;
-    let exchange = SimulatedExchange::new(seed, Arc::new(Calendar::xnys()), Arc::clone(&clock));
+    let exchange = SimulatedExchange::new(seed, Arc::new(SharedCalendars::new(Calendars::built_in().unwrap(), "XNYS").unwrap()), Arc::clone(&clock));
     let quota = Quota { requests: 1_000, per: Duration::from_secs(1), burst: 1_000 };
     let budget = Budget::new(quota, Arc::clone(&clock));
     let deadline = instant(at) + TimeDelta::minutes(1);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::budget::{Permit, Quota};
-use crate::calendar::Calendar;
+use crate::calendar::SharedCalendars;
 use crate::clock::SharedClock;
 use crate::config::ProviderConfig;
 use crate::market::Universe;
@@ -104,7 +104,7 @@ pub trait Provider: Send + Sync {
 /// When an HTTP client cannot be made, which is a fault of the host.
 pub fn of_config(
     config: &ProviderConfig,
-    calendar: Arc<Calendar>,
+    calendar: Arc<SharedCalendars>,
     clock: SharedClock,
 ) -> Result<Arc<dyn Provider>, FetchError> {
     Ok(match config {

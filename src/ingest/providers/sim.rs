@@ -13,7 +13,7 @@ use std::time::Duration;
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 
 use super::{Answer, Call, Description, Provider, RawQuote};
-use crate::calendar::{Calendar, Phase, Session};
+use crate::calendar::{Calendar, Session, SharedCalendars};
 use crate::clock::SharedClock;
 use crate::ingest::budget::{Permit, Quota};
 use crate::market::Universe;
@@ -32,7 +32,7 @@ const SWINGS: &[(f64, f64)] =
 #[derive(Debug)]
 pub struct SimulatedExchange {
     seed: u64,
-    calendar: Arc<Calendar>,
+    calendar: Arc<SharedCalendars>,
     clock: SharedClock,
 }
 
@@ -56,37 +56,39 @@ struct Point {
 
 impl SimulatedExchange {
     /// An exchange that trades in the regular sessions of `calendar`.
-    pub fn new(seed: u64, calendar: Arc<Calendar>, clock: SharedClock) -> Self {
+    pub fn new(seed: u64, calendar: Arc<SharedCalendars>, clock: SharedClock) -> Self {
         Self { seed, calendar, clock }
     }
 
-    /// The session that quotes belong to at `now`: the one under way, or the last one.
-    fn session_at(&self, now: DateTime<Utc>) -> Option<Session> {
-        let moment = self.calendar.at(now);
-        let date = match moment.phase {
-            Phase::Regular => moment.session,
-            _ => self.calendar.at(self.calendar.previous_close(now) - TimeDelta::seconds(1)).session,
-        };
-        self.calendar.session(date?)
-    }
-
-    fn quote(&self, symbol: &str, session: &Session, now: DateTime<Utc>) -> Option<RawQuote> {
+    fn quote(&self, symbol: &str, days: &Days, now: DateTime<Utc>) -> Option<RawQuote> {
         let key = hash(self.seed, symbol.bytes());
         let trouble = trouble_of(key, now);
-        let before = self.calendar.previous_session(session.date);
         let (session, previous_close, mut point) = match trouble {
             Trouble::NeverAnswers | Trouble::OutOfThisCycle => return None,
-            Trouble::ShowsYesterday => {
-                let earlier = self.calendar.previous_session(before.date);
-                (&before, end_of(&earlier), end_of(&before))
-            }
-            Trouble::None | Trouble::Halted => (session, end_of(&before), point_of(session, now)),
+            Trouble::ShowsYesterday => (&days.before, end_of(&days.earlier), end_of(&days.before)),
+            Trouble::None | Trouble::Halted => (&days.latest, end_of(&days.before), point_of(&days.latest, now)),
         };
         let halted = trouble == Trouble::Halted && point.progress > HALT_AT;
         if halted {
             point = at_progress(session, HALT_AT);
         }
         Some(trade(key, previous_close, session, point, halted))
+    }
+}
+
+/// The session that quotes belong to (the one under way, or the last one) and the two before it.
+struct Days {
+    latest: Session,
+    before: Session,
+    earlier: Session,
+}
+
+impl Days {
+    fn at(calendar: &Calendar, now: DateTime<Utc>) -> Option<Self> {
+        let latest = calendar.latest_session(now)?;
+        let before = calendar.previous_session(latest.date)?;
+        let earlier = calendar.previous_session(before.date)?;
+        Some(Self { latest, before, earlier })
     }
 }
 
@@ -105,10 +107,10 @@ impl Provider for SimulatedExchange {
     fn fetch<'a>(&'a self, universe: &'a Universe, batch: Range<usize>, _permit: Permit) -> Call<'a> {
         Box::pin(async move {
             let now = self.clock.now();
-            let Some(session) = self.session_at(now) else { return Ok(Answer::default()) };
+            let Some(days) = Days::at(&self.calendar.load(), now) else { return Ok(Answer::default()) };
             let listings = universe.listings();
             let quotes = batch.filter_map(|index| {
-                let quote = self.quote(&listings.get(index)?.symbol, &session, now)?;
+                let quote = self.quote(&listings.get(index)?.symbol, &days, now)?;
                 Some((index, quote))
             });
             Ok(Answer { quotes: quotes.collect(), delayed: false })
