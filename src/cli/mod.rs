@@ -1,7 +1,9 @@
 //! The command line: a file per command. Data on stdout, talk on stderr.
 
+mod ask;
 mod calendar;
 mod configuration;
+mod doctor;
 mod healthcheck;
 mod ingest;
 mod jobs;
@@ -81,6 +83,8 @@ enum Command {
     /// Ingestion
     #[command(subcommand)]
     Ingest(ingest::Command),
+    /// Check what can be wrong, and say how to mend it
+    Doctor(doctor::Arguments),
     /// Ask a running daemon whether it is ready
     Healthcheck(healthcheck::Arguments),
     /// Version and revision
@@ -138,6 +142,7 @@ async fn dispatch(arguments: Arguments, environment: &Environment) -> anyhow::Re
         Command::Ingest(command) => {
             ingest::run(&command, &load()?, arguments.log.as_deref(), SystemClock::start()).await
         }
+        Command::Doctor(command) => doctor::run(&command, &load()?, &*SystemClock::start()).await,
         Command::Healthcheck(command) => healthcheck::run(&command, &load()?).await,
         Command::Version(command) => version::run(&command).map(done),
     }

@@ -43,8 +43,8 @@ json = "perhaps"
     metrics_listen (my.toml:3): 9000 is an integer, not text; fix: put the value in quotes
     log.json (my.toml:10): "perhaps" is neither true nor false; fix: write true or false
     ingest.cadence_seconds (my.toml:6): 5 is out of range; fix: choose 10 to 3600
-    ingest.phases (my.toml:7): "lunch" is not a phase to ingest in; fix: choose from "pre", "regular", "post"
-    ingest.phases (my.toml:7): no phase is named, so nothing would ever be ingested; fix: choose from "pre", "regular", "post"
+    ingest.phases (my.toml:7): "lunch" is not a phase to ingest in; fix: choose from "pre", "regular", "post", "overnight"
+    ingest.phases (my.toml:7): no phase is named, so nothing would ever be ingested; fix: choose from "pre", "regular", "post", "overnight"
     ingest.massive.api_key (not set): ingest.provider is "massive" and there is no key; fix: set BELLWETHER_INGEST__MASSIVE__API_KEY or BELLWETHER_INGEST__MASSIVE__API_KEY_FILE
     renewals.limit (environment RENEWAL_LIMIT): "many" is not a whole number; fix: write a whole number
     ingest.cadence_secs (my.toml:5): there is no such key; fix: did you mean ingest.cadence_seconds?

@@ -122,10 +122,11 @@ impl Planner {
     pub async fn run(mut self) {
         loop {
             let began = self.ledger.clock.monotonic();
-            let fault = self.look().await.err().map(|fault| fault.to_string());
+            let now = self.ledger.clock.now();
+            let fault = self.look(now).await.err().map(|fault| fault.to_string());
             self.status.looked(began);
             self.report_fault(fault);
-            let sleep = self.ledger.clock.sleep_until(self.next_look());
+            let sleep = self.ledger.clock.sleep_until(self.next_look(now));
             tokio::select! {
                 () = sleep => {}
                 () = self.nudge.notified() => {}
@@ -135,8 +136,7 @@ impl Planner {
     }
 
     /// Decides everything that is due now. A job whose rows could not be written keeps its cursor and is judged again.
-    async fn look(&mut self) -> Result<(), StoreError> {
-        let now = self.ledger.clock.now();
+    async fn look(&mut self, now: DateTime<Utc>) -> Result<(), StoreError> {
         self.beat(now).await?;
         for index in 0..self.entries.len() {
             self.decide(index, now).await?;
@@ -262,9 +262,10 @@ impl Planner {
         Ok(())
     }
 
-    fn next_look(&self) -> DateTime<Utc> {
+    /// Counted from when the last look began: one that took long is followed by the next at once.
+    fn next_look(&self, looked: DateTime<Utc>) -> DateTime<Utc> {
         let soonest = self.status.next_slot();
-        let latest = self.ledger.clock.now() + LONGEST_SLEEP;
+        let latest = looked + LONGEST_SLEEP;
         soonest.map_or(latest, |slot| slot.min(latest))
     }
 

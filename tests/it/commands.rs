@@ -166,7 +166,8 @@ fn ingest_once_stores_a_cycle_that_status_and_runs_then_show() {
     let status: Value = serde_json::from_str(&run(&["status", "--json"])).unwrap();
     assert_eq!(status["last_cycle"]["fresh"], cycle["fresh"]);
     assert!(run(&["status"]).contains("source simulated"));
-    assert!(run(&["migrate", "status"]).contains("0001    ledger         applied"), "{}", run(&["migrate", "status"]));
+    let schema = run(&["migrate", "status"]);
+    assert!(schema.lines().skip(1).all(|line| line.ends_with("applied")) && schema.contains("0001    ledger "), "{schema}");
 }
 
 #[test]

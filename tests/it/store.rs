@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use bellwether::billing::{Decision, Status, decide};
+use bellwether::calendar::Written;
 use bellwether::market::{Cycle, Price, Quote, QuoteFlags};
 use bellwether::store::{
-    Access, CycleRecord, Finish, NewRun, Origin, RenewalRow, RunFilter, RunState, Store, StoreError,
+    Access, CycleRecord, ExceptionRow, Finish, NewRun, Origin, RenewalRow, RunFilter, RunState, Store, StoreError,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
@@ -37,7 +38,40 @@ on_both_engines!(
     what_is_due_is_paged_in_order,
     racing_claims_have_one_winner,
     migrating_twice_changes_nothing,
+    exceptions_of_the_calendar_are_kept_and_withdrawn,
 );
+
+async fn exceptions_of_the_calendar_are_kept_and_withdrawn(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let now = instant("2027-03-15T12:00:00.123456Z");
+    let row = |kind: &str, reason: &str| ExceptionRow {
+        id: Uuid::now_v7(),
+        written: Written {
+            date: "2027-03-16".to_owned(),
+            venue: "XNYS".to_owned(),
+            kind: kind.to_owned(),
+            close: "11:00".to_owned(),
+            reason: reason.to_owned(),
+            author: "O'Neill, \"ops\" é".to_owned(),
+            ..Written::default()
+        },
+        created_at: now,
+    };
+    assert_eq!((store.calendar_exceptions().await.unwrap(), store.calendar_exceptions_revision().await.unwrap()), (vec![], 0));
+    let (first, second, rival) = (row("early_close", "Flood"), row("halt", "Drill"), row("early_close", "Fire"));
+    assert!(store.add_calendar_exception(&first).await.unwrap());
+    assert!(store.add_calendar_exception(&second).await.unwrap());
+    assert!(!store.add_calendar_exception(&rival).await.unwrap(), "one of a kind for a date and venue");
+    assert_eq!(store.calendar_exceptions().await.unwrap(), [first.clone(), second.clone()]);
+    assert_eq!(store.calendar_exceptions_revision().await.unwrap(), 2);
+    assert!(store.withdraw_calendar_exception(first.id, now + TimeDelta::hours(1)).await.unwrap());
+    assert!(!store.withdraw_calendar_exception(first.id, now).await.unwrap(), "withdrawn once");
+    assert!(!store.withdraw_calendar_exception(rival.id, now).await.unwrap(), "never kept");
+    assert_eq!(store.calendar_exceptions().await.unwrap(), [second]);
+    assert_eq!(store.calendar_exceptions_revision().await.unwrap(), 3);
+    assert!(store.add_calendar_exception(&rival).await.unwrap(), "its place is free again");
+}
 
 fn run(job: &'static str, slot: DateTime<Utc>, state: RunState) -> NewRun {
     NewRun {

@@ -74,19 +74,6 @@ fn every_halt_of_the_list_is_a_halt_to_the_second() {
     assert_eq!(halts, 16);
 }
 
-/// The lists are facts copied by hand once; where the original is at hand, nothing may be missing from the copy.
-#[test]
-fn the_copy_of_the_special_closings_is_whole() {
-    let original = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/nyse_special_events.csv");
-    let Ok(original) = std::fs::read(original) else { return };
-    let mut reader = csv::Reader::from_reader(original.as_slice());
-    let rows = reader.records().map(|row| row.unwrap());
-    let kinds = ["closure", "early_close", "late_open", "late_close", "halt"];
-    let rows = rows.filter(|row| kinds.contains(&&row[1]));
-    let original: Vec<String> = rows.map(|row| row.iter().take(6).collect::<Vec<_>>().join(",")).collect();
-    assert_eq!(original, SPECIAL.lines().skip(1).collect::<Vec<_>>());
-}
-
 /// Every weekday of a year that is not an ordinary session, a line each.
 fn unusual_days(calendar: &Calendar, year: i32) -> String {
     let first = NaiveDate::from_ymd_opt(year, 1, 1).unwrap();

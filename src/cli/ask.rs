@@ -1,0 +1,46 @@
+//! Asking the daemon that runs beside a command.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::config::Config;
+
+/// The longest an answer may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The largest answer that is looked at.
+const MOST_BYTES: u64 = 64 * 1024;
+
+/// Where the daemon of a configuration is asked; one that listens everywhere on loopback.
+pub fn address_of(config: &Config) -> SocketAddr {
+    let ip = match config.listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, config.listen.port())
+}
+
+/// One plain GET, under a name that is served; gives status and body. A whole HTTP client would be most of a command's start.
+///
+/// # Errors
+/// When nobody answers in time, or what answers is no HTTP.
+pub async fn get(address: SocketAddr, config: &Config, path: &str) -> anyhow::Result<(u16, String)> {
+    let host = config.allowed_hosts.iter().find(|host| *host != "*").map(|host| host.trim_start_matches('.'));
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", host.unwrap_or("localhost"));
+    let asked = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.take(MOST_BYTES).read_to_end(&mut answer).await?;
+        anyhow::Ok(String::from_utf8_lossy(&answer).into_owned())
+    };
+    let answer = tokio::time::timeout(DEADLINE, asked).await.context("no answer in time")??;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split_whitespace().nth(1).and_then(|status| status.parse().ok());
+    Ok((status.context("the answer is no HTTP")?, body.to_owned()))
+}
