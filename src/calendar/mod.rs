@@ -34,9 +34,9 @@ use layers::Layers;
 use table::Table;
 pub use types::{Confidence, Day, DayKind, Moment, Pause, Phase, Session, Span};
 
-/// Years in the table. Others are answered by the same layers, compiled for the question alone and so ten thousand times
+/// Years in the table: as far as the embedded zone data is written out. Others are answered by the same layers, compiled for the question alone and so ten thousand times
 /// slower.
-const TABLE_YEARS: (i32, i32) = (1985, 2060);
+const TABLE_YEARS: (i32, i32) = (1950, 2099);
 
 /// Beyond these years no session is known.
 const KNOWABLE_YEARS: (i32, i32) = (1700, 9000);
@@ -158,17 +158,17 @@ impl Calendar {
 
     /// The next opening of a regular session, strictly after `at`; the end of time where there is none.
     pub fn next_open(&self, at: DateTime<Utc>) -> DateTime<Utc> {
-        instant(self.ask(at, |table| table.next_open_and_close(at.timestamp()).0), DateTime::<Utc>::MAX_UTC)
+        self.ask(at, |table| table.next_open(at)).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
     /// The next close of a regular session, strictly after `at`; the end of time where there is none.
     pub fn next_close(&self, at: DateTime<Utc>) -> DateTime<Utc> {
-        instant(self.ask(at, |table| table.next_open_and_close(at.timestamp()).1), DateTime::<Utc>::MAX_UTC)
+        self.ask(at, |table| table.next_close(at)).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
     /// The last close of a regular session at or before `at`; the beginning of time where there is none.
     pub fn previous_close(&self, at: DateTime<Utc>) -> DateTime<Utc> {
-        instant(self.ask(at, |table| table.previous_close(at.timestamp())), DateTime::<Utc>::MIN_UTC)
+        self.ask(at, |table| table.previous_close(at)).unwrap_or(DateTime::<Utc>::MIN_UTC)
     }
 
     /// The sessions from `from` to `to`, both included.
@@ -272,10 +272,6 @@ impl Calendar {
         let within = |year: i32| year.clamp(KNOWABLE_YEARS.0, KNOWABLE_YEARS.1);
         Table::compile(&self.layers, (within(first), within(last)))
     }
-}
-
-fn instant(seconds: Option<i64>, otherwise: DateTime<Utc>) -> DateTime<Utc> {
-    seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0)).unwrap_or(otherwise)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use chrono::{DateTime, Datelike, NaiveDate, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Timelike, Utc};
 
 use super::layers::Layers;
 use super::types::{Confidence, DayKind, Moment, Pause, Phase, Session, Span};
@@ -17,11 +17,27 @@ use super::zone::{Offsets, SECONDS_OF_A_DAY};
 struct Boundary {
     /// Seconds since 1970 UTC; markets change their phase on whole seconds.
     start: i64,
+    /// The same as a date and a second of it, because an answer must not pay for the division.
+    day: NaiveDate,
+    second: u32,
     /// Index of the session the phase belongs to; while closed, of the next session.
     session: u32,
     phase: Phase,
     /// Whether an operator's word lies behind the phase or, while closed, behind its length.
     operator: bool,
+}
+
+impl Boundary {
+    fn new(start: i64, session: u32, phase: Phase, operator: bool) -> Self {
+        let at = instant(start);
+        Self { start, day: at.date_naive(), second: at.num_seconds_from_midnight(), session, phase, operator }
+    }
+
+    #[inline]
+    fn instant(&self) -> DateTime<Utc> {
+        let time = NaiveTime::from_num_seconds_from_midnight_opt(self.second, 0);
+        self.day.and_time(time.unwrap_or(NaiveTime::MIN)).and_utc()
+    }
 }
 
 /// One session.
@@ -30,8 +46,8 @@ struct Record {
     date: NaiveDate,
     /// Index of its first boundary.
     first: u32,
-    open: i64,
-    close: i64,
+    open: DateTime<Utc>,
+    close: DateTime<Utc>,
     /// Index into `reasons`.
     reason: Option<u32>,
     kind: DayKind,
@@ -62,7 +78,7 @@ impl Table {
         let almanac = layers.almanac((first_year, last_year));
         let offsets = Offsets::of(layers.market.zone, first, last);
         let mut table = Self { first_date: first.num_days_from_ce(), ..Self::default() };
-        table.boundaries.push(Boundary { start: i64::MIN, session: 0, phase: Phase::Closed, operator: false });
+        table.boundaries.push(Boundary::new(i64::MIN, 0, Phase::Closed, false));
         let mut phases = Vec::with_capacity(8);
         for date in first.iter_days().take_while(|date| *date <= last) {
             let session = u32::try_from(table.records.len()).unwrap_or(u32::MAX);
@@ -84,8 +100,8 @@ impl Table {
             let record = Record {
                 date,
                 first: u32::try_from(table.boundaries.len()).unwrap_or(u32::MAX),
-                open: utc(hours.open),
-                close: utc(hours.close),
+                open: instant(utc(hours.open)),
+                close: instant(utc(hours.close)),
                 reason,
                 kind: plan.kind,
                 closes_early: hours.close < hours.usual.close,
@@ -109,7 +125,7 @@ impl Table {
         }
         while let Some((start, phase)) = begin.next() {
             let session = if begin.peek().is_some() { session } else { session + 1 };
-            self.boundaries.push(Boundary { start, session, phase, operator: record.operator });
+            self.boundaries.push(Boundary::new(start, session, phase, record.operator));
         }
         self.records.push(record);
     }
@@ -135,7 +151,7 @@ impl Table {
     /// the one at hand.
     pub(super) fn seconds(&self) -> Range<i64> {
         match self.records.as_slice() {
-            [_, second, .., last_but_one, _] => self.boundaries[second.first as usize].start..last_but_one.open,
+            [_, second, .., last_but_one, _] => self.boundaries[second.first as usize].start..last_but_one.open.timestamp(),
             _ => 0..0,
         }
     }
@@ -153,6 +169,10 @@ impl Table {
             Ok(day) => self.days.get(day).or(self.days.last()).map_or(0, |index| *index as usize),
             Err(_) => 0,
         };
+        // A day has few boundaries: counting those that have passed costs less than asking one after the other.
+        if let Some(next) = self.boundaries.get(index + 1..index + 5) {
+            index += next.iter().map(|next| usize::from(next.start <= second)).sum::<usize>();
+        }
         while self.boundaries.get(index + 1).is_some_and(|next| next.start <= second) {
             index += 1;
         }
@@ -168,7 +188,7 @@ impl Table {
         Moment {
             phase: here.phase,
             session: self.session_of(here),
-            next_transition: then.map_or(DateTime::<Utc>::MAX_UTC, |then| instant(then.start)),
+            next_transition: then.map_or(DateTime::<Utc>::MAX_UTC, |then| then.instant()),
             next_phase: then.map_or(Phase::Closed, |then| then.phase),
             confidence: confidence(here.operator),
         }
@@ -186,20 +206,31 @@ impl Table {
         let here = self.boundaries[index];
         Span {
             phase: here.phase,
-            start: instant(here.start),
-            end: self.boundaries.get(index + 1).map_or(DateTime::<Utc>::MAX_UTC, |then| instant(then.start)),
+            start: here.instant(),
+            end: self.boundaries.get(index + 1).map_or(DateTime::<Utc>::MAX_UTC, |then| then.instant()),
             session: self.session_of(here),
         }
     }
 
-    /// The next opening after a second, and the next close.
-    pub(super) fn next_open_and_close(&self, second: i64) -> (Option<i64>, Option<i64>) {
-        let session = self.boundaries[self.find(second)].session as usize;
-        let (here, next) = (self.records.get(session), self.records.get(session + 1));
-        let upcoming = |time: fn(&Record) -> i64| {
-            here.map(time).filter(|time| second < *time).or_else(|| next.map(time))
-        };
-        (upcoming(|record| record.open), upcoming(|record| record.close))
+    /// The first opening after an instant.
+    #[inline]
+    pub(super) fn next_open(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let (here, next) = self.session_and_next(at);
+        here.map(|record| record.open).filter(|open| at < *open).or_else(|| next.map(|record| record.open))
+    }
+
+    /// The first close after an instant.
+    #[inline]
+    pub(super) fn next_close(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let (here, next) = self.session_and_next(at);
+        here.map(|record| record.close).filter(|close| at < *close).or_else(|| next.map(|record| record.close))
+    }
+
+    /// The session under way or next, and the one after it.
+    #[inline]
+    fn session_and_next(&self, at: DateTime<Utc>) -> (Option<&Record>, Option<&Record>) {
+        let session = self.boundaries[self.find(at.timestamp())].session as usize;
+        (self.records.get(session), self.records.get(session + 1))
     }
 
     /// The session under way at a second, or the next one.
@@ -208,10 +239,11 @@ impl Table {
         self.records.get(position).map(|record| self.whole(position, record, layers))
     }
 
-    /// The last close at or before a second.
-    pub(super) fn previous_close(&self, second: i64) -> Option<i64> {
-        let session = self.boundaries[self.find(second)].session as usize;
-        let here = self.records.get(session).map(|record| record.close).filter(|close| *close <= second);
+    /// The last close at or before an instant.
+    #[inline]
+    pub(super) fn previous_close(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let session = self.boundaries[self.find(at.timestamp())].session as usize;
+        let here = self.records.get(session).map(|record| record.close).filter(|close| *close <= at);
         here.or_else(|| Some(self.records.get(session.checked_sub(1)?)?.close))
     }
 
@@ -241,8 +273,8 @@ impl Table {
             closes_early: record.closes_early,
             overnight_open: None,
             pre_open: None,
-            open: instant(record.open),
-            close: instant(record.close),
+            open: record.open,
+            close: record.close,
             post_close: None,
             pauses: Vec::new(),
             reason: record.reason.and_then(|index| self.reasons.get(index as usize)).cloned(),
@@ -250,7 +282,7 @@ impl Table {
         };
         let own = self.boundaries[record.first as usize..].windows(2).take_while(|pair| pair[0].session as usize == position);
         for pair in own {
-            let (start, end) = (instant(pair[0].start), instant(pair[1].start));
+            let (start, end) = (pair[0].instant(), pair[1].instant());
             match pair[0].phase {
                 Phase::Overnight => session.overnight_open = Some(start),
                 Phase::Pre => session.pre_open = Some(start),
