@@ -29,7 +29,7 @@ macro_rules! sources {
 }
 
 /// A new exchange is two files and a name in this line.
-pub(super) const SOURCES: &[Source] = sources!["us", "xtks", "xhkg"];
+pub(super) const SOURCES: &[Source] = sources!["us", "xlon", "xtse", "xetr", "xpar", "xtks", "xhkg"];
 
 /// A holiday, or an early close.
 #[derive(Debug)]

@@ -89,7 +89,7 @@ fn rows_that_do_not_fit_the_calendar_are_refused() {
     line 3, column 1 (date): 2027-03-15 is told twice (line 2 too: date); fix: keep one line
     line 3, column 1 (date): 2027-03-15 is told twice (line 2 too: close); fix: keep one line
     line 3, column 3 (kind): 2027-03-15 is closed (One); fix: write kind open with the hours, or clear in a line before it
-    line 2, column 2 (venue): there is no venue "XMOON"; fix: write US for all of New York, or one of ARCX, BATS, EDGX, IEXG, XCBO, XHKG, XNAS, XNYS, XTKS
+    line 2, column 2 (venue): there is no venue "XMOON"; fix: write US for all of New York, or one of ARCX, BATS, EDGX, IEXG, XCBO, XETR, XHKG, XLON, XNAS, XNYS, XPAR, XTKS, XTSE
     "#);
 }
 

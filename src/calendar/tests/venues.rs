@@ -101,3 +101,114 @@ fn every_venue_answers_for_every_day() {
         }
     }
 }
+
+/// Two independent libraries agree on these dates, but for what docs/calendar.md and the files' own rows say; `bench/calendar`
+/// compares them again with the newest one.
+#[test]
+fn sessions_of_each_year_elsewhere() {
+    let mics = ["XLON", "XTSE", "XETR", "XPAR", "XTKS", "XHKG"];
+    let mut lines = vec![format!("year {}", mics.join(" "))];
+    for year in 2000..=2030 {
+        let (first, last) = (NaiveDate::from_ymd_opt(year, 1, 1).unwrap(), NaiveDate::from_ymd_opt(year, 12, 31).unwrap());
+        let count = |mic: &str| BUILT_IN.of(mic).unwrap().sessions(first, last).count();
+        let counts = mics.iter().map(|mic| format!(" {:4}", count(mic)));
+        lines.push(format!("{year}{}", counts.collect::<String>()));
+    }
+    insta::assert_snapshot!(lines.join("\n"), @"
+    year XLON XTSE XETR XPAR XTKS XHKG
+    2000  252  251  254  253  248  247
+    2001  253  251  253  253  246  243
+    2002  252  252  253  255  246  247
+    2003  253  252  253  255  245  248
+    2004  254  253  257  259  246  249
+    2005  252  251  257  257  245  247
+    2006  252  251  255  255  248  247
+    2007  253  252  252  255  245  246
+    2008  254  252  254  256  245  245
+    2009  253  251  254  256  243  249
+    2010  253  251  256  258  245  249
+    2011  251  250  257  257  245  246
+    2012  252  251  254  256  248  247
+    2013  253  251  253  255  245  244
+    2014  253  251  252  255  244  247
+    2015  253  251  253  256  244  247
+    2016  253  251  255  257  245  245
+    2017  252  250  252  255  247  246
+    2018  253  251  251  255  245  246
+    2019  253  251  251  255  241  246
+    2020  254  252  254  257  242  248
+    2021  253  251  255  258  245  247
+    2022  250  250  257  257  244  246
+    2023  251  250  255  255  246  243
+    2024  254  252  254  256  245  246
+    2025  253  251  253  255  243  246
+    2026  253  251  254  256  242  247
+    2027  253  251  256  258  244  248
+    2028  252  250  255  255  245  246
+    2029  253  251  253  255  245  246
+    2030  253  251  253  255  245  246
+    ");
+}
+
+#[test]
+fn the_hours_elsewhere_by_era() {
+    let mut lines = Vec::new();
+    for (mic, day) in [
+        ("XLON", "2026-11-24"),
+        ("XLON", "2026-12-24"),
+        ("XLON", "2022-12-23"), // Christmas Eve was a Saturday.
+        ("XLON", "2022-09-19"), // The Queen's funeral.
+        ("XLON", "2011-02-25"),
+        ("XTSE", "2026-12-24"),
+        ("XTSE", "2026-05-18"), // Victoria Day.
+        ("XETR", "2003-10-31"),
+        ("XETR", "2003-11-03"),
+        ("XETR", "2026-12-30"),
+        ("XPAR", "2026-12-24"),
+        ("XPAR", "2026-05-01"),
+        ("XTKS", "2009-01-05"), // A half day.
+        ("XTKS", "2011-11-18"),
+        ("XTKS", "2011-11-21"),
+        ("XTKS", "2024-11-01"),
+        ("XTKS", "2024-11-05"),
+        ("XTKS", "2020-10-01"), // The whole day failed.
+        ("XTKS", "2026-09-22"), // Between two holidays.
+        ("XHKG", "2011-03-04"),
+        ("XHKG", "2011-03-07"),
+        ("XHKG", "2012-03-05"),
+        ("XHKG", "2026-02-16"), // The eve of the lunar new year.
+        ("XHKG", "2023-09-01"), // A typhoon.
+        ("XHKG", "2013-05-22"), // A rainstorm in the morning.
+        ("XHKG", "2029-09-24"), // The day after Mid-Autumn, from Sunday.
+    ] {
+        lines.push(format!("{mic} {day}: {}", phases(&BUILT_IN.of(mic).unwrap(), day)));
+    }
+    insta::assert_snapshot!(lines.join("\n"), @"
+    XLON 2026-11-24: regular 08:00-16:30
+    XLON 2026-12-24: regular 08:00-12:30
+    XLON 2022-12-23: regular 08:00-12:30
+    XLON 2022-09-19: closed
+    XLON 2011-02-25: regular 08:00-08:03, halt 08:03-12:15, regular 12:15-16:30
+    XTSE 2026-12-24: regular 09:30-13:00
+    XTSE 2026-05-18: closed
+    XETR 2003-10-31: regular 09:00-20:00
+    XETR 2003-11-03: regular 09:00-17:30
+    XETR 2026-12-30: regular 09:00-14:00
+    XPAR 2026-12-24: regular 09:00-14:05
+    XPAR 2026-05-01: closed
+    XTKS 2009-01-05: regular 09:00-11:00
+    XTKS 2011-11-18: regular 09:00-11:00, break 11:00-12:30, regular 12:30-15:00
+    XTKS 2011-11-21: pre 08:00-09:00, regular 09:00-11:30, break 11:30-12:30, regular 12:30-15:00
+    XTKS 2024-11-01: pre 08:00-09:00, regular 09:00-11:30, break 11:30-12:30, regular 12:30-15:00
+    XTKS 2024-11-05: pre 08:00-09:00, regular 09:00-11:30, break 11:30-12:30, regular 12:30-15:30
+    XTKS 2020-10-01: closed
+    XTKS 2026-09-22: closed
+    XHKG 2011-03-04: pre 09:30-10:00, regular 10:00-12:30, break 12:30-14:30, regular 14:30-16:00
+    XHKG 2011-03-07: pre 09:00-09:30, regular 09:30-12:00, break 12:00-13:30, regular 13:30-16:00
+    XHKG 2012-03-05: pre 09:00-09:30, regular 09:30-12:00, break 12:00-13:00, regular 13:00-16:00
+    XHKG 2026-02-16: pre 09:00-09:30, regular 09:30-12:00, post 12:00-12:10
+    XHKG 2023-09-01: closed
+    XHKG 2013-05-22: pre 09:00-13:00, regular 13:00-16:00
+    XHKG 2029-09-24: closed
+    ");
+}
