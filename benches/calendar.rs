@@ -12,7 +12,6 @@ use criterion::{Criterion, criterion_group, criterion_main};
 /// Instants in one round; a figure of a round divided by it is the figure of one call.
 const ROUND: usize = 4_096;
 
-
 /// Instants of 2020-2025 in no order: a multiplicative generator, so that every run asks the same.
 fn instants() -> Vec<DateTime<Utc>> {
     let start = DateTime::parse_from_rfc3339("2020-01-01T00:00:00Z").unwrap().to_utc();
@@ -20,7 +19,8 @@ fn instants() -> Vec<DateTime<Utc>> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     std::iter::repeat_with(|| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        start + TimeDelta::nanoseconds(i64::try_from((state >> 20) % seconds * 1_000_000_000 + (state & 0xffff)).unwrap())
+        start
+            + TimeDelta::nanoseconds(i64::try_from((state >> 20) % seconds * 1_000_000_000 + (state & 0xffff)).unwrap())
     })
     .take(ROUND)
     .collect()

@@ -61,7 +61,12 @@ const TABLE: &[(&str, Kind, Option<Unit>, &str)] = &[
         Some(Unit::Seconds),
         "When the phase ends, as Unix time.",
     ),
-    ("bellwether_calendar_info", Gauge, None, "1, with the version and the hash of the calendar and of the time zone data."),
+    (
+        "bellwether_calendar_info",
+        Gauge,
+        None,
+        "1, with the version and the hash of the calendar and of the time zone data.",
+    ),
     (
         "bellwether_calendar_horizon_timestamp_seconds",
         Gauge,

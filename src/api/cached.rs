@@ -24,7 +24,12 @@ pub fn respond(headers: &HeaderMap, published: &Published, body: Body, now: Date
 }
 
 /// Answers with a body that follows from its inputs alone: the tag is its hash.
-pub fn respond_hashed(headers: &HeaderMap, content_type: &'static str, bytes: Vec<u8>, max_age_seconds: i64) -> Response {
+pub fn respond_hashed(
+    headers: &HeaderMap,
+    content_type: &'static str,
+    bytes: Vec<u8>,
+    max_age_seconds: i64,
+) -> Response {
     let digest: String = Sha256::digest(&bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     let etag = format!("\"{digest}\"");
     let response = Response::builder()

@@ -69,7 +69,8 @@ pub fn check_cron_secret(app: &App, request: &Request) -> Result<(), Problem> {
 /// 401 `unauthorized`, the same for a missing, a wrong and an unconfigured token.
 pub fn check_operator(app: &App, request: &Request) -> Result<(), Problem> {
     let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = given.and_then(|given| given.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let token =
+        given.and_then(|given| given.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     if token.is_some_and(|(_, token)| is_one_of(&app.operator_tokens, token.trim().as_bytes())) {
         return Ok(());
     }

@@ -47,7 +47,8 @@ pub fn startupz(app: Data<&Arc<App>>) -> Response {
 #[handler]
 pub async fn readyz(app: Data<&Arc<App>>) -> Response {
     let components = components(&app).await;
-    let blocking: Vec<_> = components.into_iter().filter(|part| !part.ok && ![FRESHNESS, CALENDAR].contains(&part.name)).collect();
+    let blocking: Vec<_> =
+        components.into_iter().filter(|part| !part.ok && ![FRESHNESS, CALENDAR].contains(&part.name)).collect();
     match blocking.is_empty() {
         true => respond(StatusCode::OK, "ready", Vec::new()),
         false => respond(StatusCode::SERVICE_UNAVAILABLE, "not ready", blocking),

@@ -129,7 +129,11 @@ impl Decided {
             {
                 let reason = self.why.as_ref().map_or("an exception", |why| &*why.reason);
                 let message = format!("{} is closed ({reason})", row.date);
-                return Err(row.mistake("kind", message, "write kind open with the hours, or clear in a line before it"));
+                return Err(row.mistake(
+                    "kind",
+                    message,
+                    "write kind open with the hours, or clear in a line before it",
+                ));
             }
             ExceptionKind::Halt => {
                 self.halts.extend(row.halt);
@@ -169,7 +173,8 @@ impl Exception {
 /// # Errors
 /// One mistake for each date that does not.
 pub(super) fn check(layers: &Layers) -> Result<(), Mistakes> {
-    let mistakes: Vec<_> = layers.decided.iter().filter_map(|(date, day)| check_day(layers, *date, day).err()).collect();
+    let mistakes: Vec<_> =
+        layers.decided.iter().filter_map(|(date, day)| check_day(layers, *date, day).err()).collect();
     if mistakes.is_empty() { Ok(()) } else { Err(Mistakes(mistakes)) }
 }
 

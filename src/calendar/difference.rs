@@ -28,7 +28,8 @@ pub fn differences(before: &Calendars, after: &Calendars) -> Vec<Change> {
     for mic in after.mics() {
         let (Some(old), Some(new)) = (touched(before, mic, &rows), touched(after, mic, &rows)) else { continue };
         let market = new.market().to_owned();
-        let dates: BTreeSet<_> = rows.iter().filter(|(venue, _)| *venue == mic || *venue == market).map(|row| row.1).collect();
+        let dates: BTreeSet<_> =
+            rows.iter().filter(|(venue, _)| *venue == mic || *venue == market).map(|row| row.1).collect();
         changes.extend(dates.into_iter().filter_map(|date| {
             let (before, after) = (describe(&old, date), describe(&new, date));
             (before != after).then(|| Change { exchange: mic.to_owned(), date, before, after })
@@ -38,11 +39,7 @@ pub fn differences(before: &Calendars, after: &Calendars) -> Vec<Change> {
 }
 
 /// The calendar of a venue that some row is about; the others need not be compiled.
-fn touched(
-    calendars: &Calendars,
-    mic: &str,
-    rows: &BTreeSet<(&str, NaiveDate)>,
-) -> Option<std::sync::Arc<Calendar>> {
+fn touched(calendars: &Calendars, mic: &str, rows: &BTreeSet<(&str, NaiveDate)>) -> Option<std::sync::Arc<Calendar>> {
     let concerned = rows.iter().any(|(venue, _)| *venue == mic || calendars.is_of_market(mic, venue));
     if concerned { calendars.of(mic) } else { None }
 }

@@ -33,7 +33,8 @@ fn event(calendar: &Calendar, session: &Session) -> Event {
     };
     let local = |at: DateTime<Utc>| at.with_timezone(&calendar.zone()).format("%H:%M").to_string();
     let sure = if session.confidence == Confidence::Rule { ", not published by the exchange yet" } else { "" };
-    let hours = format!("{} {}-{} ({}{sure})", calendar.name(), local(session.open), local(session.close), calendar.zone());
+    let hours =
+        format!("{} {}-{} ({}{sure})", calendar.name(), local(session.open), local(session.close), calendar.zone());
     let mut event = Event::new();
     event
         .uid(&format!("{}-{mic}@bellwether", session.date))

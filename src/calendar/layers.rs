@@ -31,7 +31,8 @@ impl Almanac {
             _ => true,
         };
         let dates = |rules: &[DayRule]| {
-            let known = rules.iter().enumerate().filter(|(_, rule)| known(rule)).map(|(index, rule)| (index, &rule.rule));
+            let known =
+                rules.iter().enumerate().filter(|(_, rule)| known(rule)).map(|(index, rule)| (index, &rule.rule));
             let known: Vec<_> = known.collect();
             // A date may be moved over the turn of a year.
             let years = years.0.saturating_sub(1)..=years.1.saturating_add(1);

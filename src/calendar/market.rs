@@ -7,7 +7,8 @@ use chrono::{DateTime, NaiveDate, Utc, Weekday, WeekdaySet};
 use chrono_tz::Tz;
 use serde::Deserialize;
 
-use super::exceptions::{self, Declared, Exception, Origin};
+use super::exceptions::{Declared, Exception, Origin};
+use super::reading;
 use super::rules::{Falls, Observed, Rule};
 use super::zone::LocalSeconds;
 
@@ -95,9 +96,10 @@ impl Market {
     /// # Errors
     /// What is wrong with them, and where.
     pub(super) fn read(source: &Source) -> Result<Self, String> {
-        let place = |file: &str, fault: &dyn std::fmt::Display| format!("config/calendar/{}.{file}: {fault}", source.name);
+        let place =
+            |file: &str, fault: &dyn std::fmt::Display| format!("config/calendar/{}.{file}: {fault}", source.name);
         let file: MarketFile = toml_edit::de::from_str(source.toml).map_err(|fault| place("toml", &fault))?;
-        let exceptions = exceptions::read_csv(source.csv, Origin::BuiltIn).map_err(|fault| place("csv", &fault))?;
+        let exceptions = reading::read_csv(source.csv, Origin::BuiltIn).map_err(|fault| place("csv", &fault))?;
         let unknown = exceptions.iter().find(|exception| !file.answers_to(&exception.venue));
         if let Some(exception) = unknown {
             return Err(place("csv", &format!("line {}: there is no venue {}", exception.line, exception.venue)));
@@ -193,7 +195,7 @@ impl RuleFile {
         let weekdays = self.weekdays.as_deref().map_or(Ok(WeekdaySet::ALL), weekday_set).map_err(fault)?;
         let observed = self.observed.as_deref().map_or(Ok(Observed::Exact), Observed::from_str).map_err(fault)?;
         let years = (self.from.unwrap_or(i32::MIN), self.until.unwrap_or(i32::MAX));
-        let declared_at = self.declared_at.as_deref().map_or(Ok(None), exceptions::read_declared).map_err(fault)?;
+        let declared_at = self.declared_at.as_deref().map_or(Ok(None), reading::read_declared).map_err(fault)?;
         Ok(DayRule {
             rule: Rule { falls, observed, years, except: self.except, weekdays },
             reason: self.name.into(),
@@ -264,7 +266,7 @@ impl TryFrom<String> for WallTime {
 
     fn try_from(text: String) -> Result<Self, String> {
         let (sign, time) = text.strip_prefix('-').map_or((1, text.as_str()), |time| (-1, time));
-        let seconds = exceptions::wall_time(time).ok_or_else(|| format!("{text:?} is not a time"))?;
+        let seconds = reading::wall_time(time).ok_or_else(|| format!("{text:?} is not a time"))?;
         Ok(Self(sign * seconds))
     }
 }

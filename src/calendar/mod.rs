@@ -12,6 +12,7 @@ mod exceptions;
 mod icalendar;
 mod layers;
 mod market;
+mod reading;
 mod rules;
 mod table;
 mod types;
@@ -26,11 +27,10 @@ use chrono_tz::Tz;
 pub use answers::{At, SessionRow, Why, utc};
 pub use calendars::{Calendars, Operator, SharedCalendars};
 pub use difference::{Change, differences};
-pub use exceptions::{
-    COLUMNS, Declared, Exception, ExceptionKind, MOST_ROWS, Mistake, Mistakes, Origin, Written, read, read_csv,
-};
+pub use exceptions::{COLUMNS, Declared, Exception, ExceptionKind, MOST_ROWS, Mistake, Mistakes, Origin, Written};
 pub use icalendar::icalendar;
 use layers::Layers;
+pub use reading::{read, read_csv};
 use table::Table;
 pub use types::{Confidence, Day, DayKind, Moment, Pause, Phase, Session, Span};
 

@@ -65,9 +65,8 @@ pub(super) fn place<'a>(rules: impl Iterator<Item = (usize, &'a Rule)> + Clone, 
     let mut placed: Vec<_> =
         placed.into_iter().filter_map(|(date, index, observed)| Some((observed.moved(date)?, index))).collect();
     for (date, index, _) in seeking {
-        let free = date.iter_days().skip(1).find(|date| {
-            !is_weekend(*date) && placed.iter().all(|(taken, _)| taken != date)
-        });
+        let free =
+            date.iter_days().skip(1).find(|date| !is_weekend(*date) && placed.iter().all(|(taken, _)| taken != date));
         placed.extend(free.map(|date| (date, index)));
     }
     placed
@@ -185,12 +184,12 @@ impl FromStr for Falls {
         let parsed = match *words.as_slice() {
             ["vernal", "equinox"] => Some(Self::VernalEquinox),
             ["autumnal", "equinox"] => Some(Self::AutumnalEquinox),
-            [weekday, "on-or-before", date] => {
-                month_day(date).zip(weekday.parse().ok()).map(|((month, day), weekday)| Self::OnOrBefore(weekday, month, day))
-            }
-            [weekday, "on-or-after", date] => {
-                month_day(date).zip(weekday.parse().ok()).map(|((month, day), weekday)| Self::OnOrAfter(weekday, month, day))
-            }
+            [weekday, "on-or-before", date] => month_day(date)
+                .zip(weekday.parse().ok())
+                .map(|((month, day), weekday)| Self::OnOrBefore(weekday, month, day)),
+            [weekday, "on-or-after", date] => month_day(date)
+                .zip(weekday.parse().ok())
+                .map(|((month, day), weekday)| Self::OnOrAfter(weekday, month, day)),
             [which, weekday, month] => counted(which, weekday, month, "+0"),
             [which, weekday, month, later] => counted(which, weekday, month, later),
             [date] if date.starts_with("easter") => date["easter".len()..].parse().ok().map(Self::Easter),
@@ -212,6 +211,11 @@ fn counted(which: &str, weekday: &str, month: &str, later: &str) -> Option<Falls
     let (weekday, month, later) = (weekday.parse().ok()?, month.parse().ok()?, later.parse().ok()?);
     match which {
         "last" => Some(Falls::Last { weekday, month, later }),
-        _ => Some(Falls::Nth { which: which.parse().ok().filter(|which| (1..=5).contains(which))?, weekday, month, later }),
+        _ => Some(Falls::Nth {
+            which: which.parse().ok().filter(|which| (1..=5).contains(which))?,
+            weekday,
+            month,
+            later,
+        }),
     }
 }

@@ -85,7 +85,9 @@ impl Table {
             table.dates.push(session);
             let plan = layers.plan(date, &almanac);
             let Some(hours) = plan.hours else {
-                if plan.operator && let Some(closed) = table.boundaries.last_mut() {
+                if plan.operator
+                    && let Some(closed) = table.boundaries.last_mut()
+                {
                     closed.operator = true;
                 }
                 continue;
@@ -151,7 +153,9 @@ impl Table {
     /// the one at hand.
     pub(super) fn seconds(&self) -> Range<i64> {
         match self.records.as_slice() {
-            [_, second, .., last_but_one, _] => self.boundaries[second.first as usize].start..last_but_one.open.timestamp(),
+            [_, second, .., last_but_one, _] => {
+                self.boundaries[second.first as usize].start..last_but_one.open.timestamp()
+            }
             _ => 0..0,
         }
     }
@@ -263,7 +267,10 @@ impl Table {
     /// The session of a date.
     pub(super) fn session(&self, date: NaiveDate, layers: &Layers) -> Option<Session> {
         let position = self.position(date)?;
-        self.records.get(position).filter(|record| record.date == date).map(|record| self.whole(position, record, layers))
+        self.records
+            .get(position)
+            .filter(|record| record.date == date)
+            .map(|record| self.whole(position, record, layers))
     }
 
     fn whole(&self, position: usize, record: &Record, layers: &Layers) -> Session {
@@ -280,7 +287,8 @@ impl Table {
             reason: record.reason.and_then(|index| self.reasons.get(index as usize)).cloned(),
             confidence: layers.confidence(record.date, record.operator),
         };
-        let own = self.boundaries[record.first as usize..].windows(2).take_while(|pair| pair[0].session as usize == position);
+        let own =
+            self.boundaries[record.first as usize..].windows(2).take_while(|pair| pair[0].session as usize == position);
         for pair in own {
             let (start, end) = (pair[0].instant(), pair[1].instant());
             match pair[0].phase {

@@ -106,10 +106,9 @@ fn exceptions_file(config: &Config) -> Result<String, (String, String)> {
     let Some(path) = &config.calendar.exceptions else { return Ok("none is configured".to_owned()) };
     match read_file(path) {
         Ok(rows) => Ok(format!("{}: {} rows, no mistakes", path.display(), rows.len())),
-        Err(fault @ CalendarFault::Refused(_)) => Err((
-            fault.to_string(),
-            format!("correct the line, then `bellwether calendar check {}`", path.display()),
-        )),
+        Err(fault @ CalendarFault::Refused(_)) => {
+            Err((fault.to_string(), format!("correct the line, then `bellwether calendar check {}`", path.display())))
+        }
         Err(fault) => Err((fault.to_string(), "name a readable file, or remove calendar.exceptions".to_owned())),
     }
 }
@@ -123,7 +122,8 @@ async fn daemon(config: &Config, version: &str) -> Result<String, (String, Strin
         Some(theirs) if theirs == version => Ok(format!("goes by {version}")),
         theirs => Err((
             format!("goes by {}, this configuration gives {version}", theirs.unwrap_or("another version")),
-            "send it SIGHUP (systemctl reload bellwether) and read its log; a file with a mistake is named there".to_owned(),
+            "send it SIGHUP (systemctl reload bellwether) and read its log; a file with a mistake is named there"
+                .to_owned(),
         )),
     }
 }

@@ -15,7 +15,8 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::calendar::{
-    Calendars, Change, Exception, Mistake, Mistakes, Operator, Origin, SharedCalendars, Written, differences, read, read_csv,
+    Calendars, Change, Exception, Mistake, Mistakes, Operator, Origin, SharedCalendars, Written, differences, read,
+    read_csv,
 };
 use crate::clock::SharedClock;
 use crate::config::CalendarConfig;
@@ -197,7 +198,8 @@ impl CalendarKeeper {
         nudge: Arc<Notify>,
     ) -> Result<Self, StoreError> {
         let rows = store.calendar_exceptions().await?;
-        let file = shared.all().operator().exceptions.iter().filter(|row| row.origin == Origin::File).cloned().collect();
+        let file =
+            shared.all().operator().exceptions.iter().filter(|row| row.origin == Origin::File).cloned().collect();
         let sources = Mutex::new(Sources { file, rows });
         let keeper = Self { shared, config, store, clock, nudge, sources, fault: RwLock::default() };
         keeper.show();

@@ -154,7 +154,8 @@ impl Planner {
         let slots: Vec<_> = spec.trigger.slots(&calendar, cursor, now).collect();
         if let Some(newest) = slots.last().copied() {
             let verdicts = judge(spec, &calendar, &slots, now, self.status.is_running(spec.name));
-            let rows: Vec<NewRun> = verdicts.into_iter().map(|(slot, verdict)| self.row(spec, &calendar, slot, verdict)).collect();
+            let rows: Vec<NewRun> =
+                verdicts.into_iter().map(|(slot, verdict)| self.row(spec, &calendar, slot, verdict)).collect();
             let written = self.ledger.store.claim_runs(&rows).await?;
             for row in rows.iter().filter(|row| written.contains(&row.id)) {
                 self.act_on(entry, row);

@@ -56,8 +56,7 @@ const INSERT: &str = "INSERT INTO calendar_exceptions (id, date, venue, kind, op
     source, declared_at, author, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
     ON CONFLICT DO NOTHING";
 
-const WITHDRAW: &str =
-    "UPDATE calendar_exceptions SET withdrawn_at = $2 WHERE id = $1 AND withdrawn_at IS NULL";
+const WITHDRAW: &str = "UPDATE calendar_exceptions SET withdrawn_at = $2 WHERE id = $1 AND withdrawn_at IS NULL";
 
 impl Store {
     /// The exceptions in force, oldest first.
@@ -87,7 +86,8 @@ impl Store {
     pub async fn add_calendar_exception(&self, row: &ExceptionRow) -> Result<bool, StoreError> {
         let mut tx = self.begin().await?;
         let written = row.written.clone();
-        let Written { date, venue, kind, open, close, halt_start, halt_end, reason, source, declared_at, author } = written;
+        let Written { date, venue, kind, open, close, halt_start, halt_end, reason, source, declared_at, author } =
+            written;
         let added = on!(
             tx.handle(),
             INSERT,

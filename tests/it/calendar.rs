@@ -119,7 +119,12 @@ async fn exceptions_are_for_operators_and_refused_with_a_reason() {
         }
     }
     for (body, status, code, word) in [
-        (json!({"date": "2027-03-14", "kind": "early_close", "close": "11:00", "reason": "x"}), 422, "refused", "no session"),
+        (
+            json!({"date": "2027-03-14", "kind": "early_close", "close": "11:00", "reason": "x"}),
+            422,
+            "refused",
+            "no session",
+        ),
         (json!({"date": "2027-03-16", "kind": "early_close", "reason": "x"}), 422, "refused", "needs close"),
         (json!({"date": "2027-03-16", "kind": "closure"}), 422, "refused", "no reason"),
         (json!({"date": "soon", "kind": "closure", "reason": "x"}), 422, "refused", "not a date"),
@@ -133,14 +138,16 @@ async fn exceptions_are_for_operators_and_refused_with_a_reason() {
         assert!(answer["detail"].as_str().unwrap().contains(word), "{answer}");
     }
     // A rehearsal, the thing itself, the same again, and something else beside it.
-    let (status, answer) = send(&running, Method::POST, &format!("{PATH}?dry_run=true"), Some(TOKEN), closure.clone()).await;
+    let (status, answer) =
+        send(&running, Method::POST, &format!("{PATH}?dry_run=true"), Some(TOKEN), closure.clone()).await;
     assert_eq!((status, &answer["id"], answer["changes"].as_array().unwrap().len()), (StatusCode::OK, &Value::Null, 1));
     assert_eq!(running.get("/api/v1/calendar/XNYS/why?date=2027-03-16").await.1["kind"], "full");
     let (status, first) = post(&running, closure.clone()).await;
     assert_eq!(status, StatusCode::CREATED);
     let (status, again) = post(&running, closure).await;
     assert_eq!((status, &again["id"]), (StatusCode::OK, &first["id"]), "the same words are the same exception");
-    let (status, answer) = post(&running, json!({"date": "2027-03-16", "kind": "early_close", "close": "11:00", "reason": "x"})).await;
+    let (status, answer) =
+        post(&running, json!({"date": "2027-03-16", "kind": "early_close", "close": "11:00", "reason": "x"})).await;
     assert_eq!((status.as_u16(), answer["mistakes"][0]["column"].as_str()), (422, Some("date")), "{answer}");
     // The list tells where each comes from; only what came over HTTP can be withdrawn.
     let list = running.get(&format!("{PATH}?origin=api")).await.1;
@@ -207,16 +214,23 @@ async fn a_file_is_watched_and_a_bad_one_changes_nothing() {
     })
     .await;
     for (bad, word) in [
-        (format!("{HEADER}2027-03-16,US,closure,,,,,Flood,,,\n2027-03-17,XNYS,early_close,,25:00,,,Typo,,,\n"), "line 3, column 5 (close)"),
+        (
+            format!("{HEADER}2027-03-16,US,closure,,,,,Flood,,,\n2027-03-17,XNYS,early_close,,25:00,,,Typo,,,\n"),
+            "line 3, column 5 (close)",
+        ),
         (String::new(), "the file is empty"),
         (format!("{HEADER}2027-03-16,US,closure,,,,,A,,,\n2027-03-16,XNYS,closure,,,,,B,,,\n"), "told twice"),
     ] {
         write(&bad);
-        until("the mistake is told", &|list| list["file_fault"].as_str().is_some_and(|fault| fault.contains(word))).await;
+        until("the mistake is told", &|list| list["file_fault"].as_str().is_some_and(|fault| fault.contains(word)))
+            .await;
         assert_eq!(kind().await, "closure", "a bad file changes nothing: {word}");
     }
     std::fs::remove_file(&file).unwrap();
-    until("the missing file is told", &|list| list["file_fault"].as_str().is_some_and(|fault| fault.contains("No such file"))).await;
+    until("the missing file is told", &|list| {
+        list["file_fault"].as_str().is_some_and(|fault| fault.contains("No such file"))
+    })
+    .await;
     assert_eq!(kind().await, "closure");
     write(HEADER);
     until("all is well again", &|list| list["file_fault"].is_null()).await;
@@ -282,10 +296,14 @@ async fn the_calendar_answers_over_http() {
         assert_eq!(given, status, "{path}");
         assert!(answer["detail"].as_str().unwrap().contains(word), "{path}: {answer}");
     }
-    let metrics = crate::harness::client().get(format!("http://{}/metrics", running.daemon.metrics)).send().await.unwrap();
+    let metrics =
+        crate::harness::client().get(format!("http://{}/metrics", running.daemon.metrics)).send().await.unwrap();
     let metrics = metrics.text().await.unwrap();
     let hash = running.get("/api/v1/calendar/XNYS").await.1["calendar_hash"].as_str().unwrap().to_owned();
-    assert!(metrics.lines().any(|line| line.starts_with("bellwether_calendar_info{") && line.contains(&hash)), "{hash}");
+    assert!(
+        metrics.lines().any(|line| line.starts_with("bellwether_calendar_info{") && line.contains(&hash)),
+        "{hash}"
+    );
     running.stop().await;
 }
 
@@ -401,7 +419,10 @@ fn a_file_is_checked_before_it_is_trusted() {
     let (code, text) = run(&["calendar", "check", "good.csv"]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.starts_with("good.csv: 2 rows, no mistakes; 8 dates would change\n"), "{text}");
-    assert!(text.contains("XNYS Tue 2027-03-16\n  - full 09:30-16:00\n  + early_close 09:30-11:00 (Flood)\n"), "{text}");
+    assert!(
+        text.contains("XNYS Tue 2027-03-16\n  - full 09:30-16:00\n  + early_close 09:30-11:00 (Flood)\n"),
+        "{text}"
+    );
     write("bad.csv", "2027-03-16,XNYS,early_close,,11:00,,Flood,,,\n2027-03-14,XNYS,halt,,,10:00,10:15,Sunday,,,\n");
     let (code, text) = run(&["calendar", "check", "bad.csv"]);
     assert_eq!(code, Some(3));
@@ -411,14 +432,19 @@ fn a_file_is_checked_before_it_is_trusted() {
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["mistakes"][0]["line"], 2);
     // A daemon, and every command, refuses to start with it: 78, and where the mistake is.
     let setting = [("BELLWETHER_CALENDAR__EXCEPTIONS", "bad.csv")];
-    for command in [&["serve"][..], &["calendar", "next"], &["simulate", "--from", "2027-03-15T00:00:00Z", "--to", "2027-03-16T00:00:00Z"]] {
+    for command in [
+        &["serve"][..],
+        &["calendar", "next"],
+        &["simulate", "--from", "2027-03-15T00:00:00Z", "--to", "2027-03-16T00:00:00Z"],
+    ] {
         let (code, text) = answer(directory.path(), command, &setting);
         assert_eq!(code, Some(78), "{command:?}: {text}");
         assert!(text.contains("bad.csv: line 2"), "{text}");
     }
     // The rehearsal of a schedule goes by the file too.
     let setting = [("BELLWETHER_CALENDAR__EXCEPTIONS", "good.csv")];
-    let simulate = ["simulate", "--from", "2027-03-16T00:00:00Z", "--to", "2027-03-17T00:00:00Z", "--job", "ingest-close"];
+    let simulate =
+        ["simulate", "--from", "2027-03-16T00:00:00Z", "--to", "2027-03-17T00:00:00Z", "--job", "ingest-close"];
     assert!(answer(directory.path(), &simulate, &setting).1.starts_with("2027-03-16T15:05:00Z"));
     // And the doctor looks at it.
     let (code, text) = answer(directory.path(), &["doctor", "calendar"], &setting);

@@ -167,7 +167,10 @@ fn ingest_once_stores_a_cycle_that_status_and_runs_then_show() {
     assert_eq!(status["last_cycle"]["fresh"], cycle["fresh"]);
     assert!(run(&["status"]).contains("source simulated"));
     let schema = run(&["migrate", "status"]);
-    assert!(schema.lines().skip(1).all(|line| line.ends_with("applied")) && schema.contains("0001    ledger "), "{schema}");
+    assert!(
+        schema.lines().skip(1).all(|line| line.ends_with("applied")) && schema.contains("0001    ledger "),
+        "{schema}"
+    );
 }
 
 #[test]

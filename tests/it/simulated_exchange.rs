@@ -18,7 +18,11 @@ const UNIVERSE: &str = include_str!("../../config/universe.csv");
 async fn quotes(seed: u64, at: &str) -> (Universe, Vec<Option<RawQuote>>) {
     let universe = Universe::parse_csv(UNIVERSE, "config/universe.csv").unwrap();
     let clock = SimClock::at(instant(at)) as SharedClock;
-    let exchange = SimulatedExchange::new(seed, Arc::new(SharedCalendars::new(Calendars::built_in().unwrap(), "XNYS").unwrap()), Arc::clone(&clock));
+    let exchange = SimulatedExchange::new(
+        seed,
+        Arc::new(SharedCalendars::new(Calendars::built_in().unwrap(), "XNYS").unwrap()),
+        Arc::clone(&clock),
+    );
     let quota = Quota { requests: 1_000, per: Duration::from_secs(1), burst: 1_000 };
     let budget = Budget::new(quota, Arc::clone(&clock));
     let deadline = instant(at) + TimeDelta::minutes(1);

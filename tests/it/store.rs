@@ -58,7 +58,10 @@ async fn exceptions_of_the_calendar_are_kept_and_withdrawn(engine: Engine) {
         },
         created_at: now,
     };
-    assert_eq!((store.calendar_exceptions().await.unwrap(), store.calendar_exceptions_revision().await.unwrap()), (vec![], 0));
+    assert_eq!(
+        (store.calendar_exceptions().await.unwrap(), store.calendar_exceptions_revision().await.unwrap()),
+        (vec![], 0)
+    );
     let (first, second, rival) = (row("early_close", "Flood"), row("halt", "Drill"), row("early_close", "Fire"));
     assert!(store.add_calendar_exception(&first).await.unwrap());
     assert!(store.add_calendar_exception(&second).await.unwrap());

@@ -178,7 +178,8 @@ fn every_boundary_belongs_to_the_phase_that_begins() {
 /// The Sundays the clocks change, and the sessions on both sides of them, by the law of each year.
 #[test]
 fn new_york_hours_hold_on_both_sides_of_every_change_of_clocks() {
-    let sunday = |year, month, nth| NaiveDate::from_weekday_of_month_opt(year, month, chrono::Weekday::Sun, nth).unwrap();
+    let sunday =
+        |year, month, nth| NaiveDate::from_weekday_of_month_opt(year, month, chrono::Weekday::Sun, nth).unwrap();
     let last_sunday = |year, month| {
         let nth = |nth| NaiveDate::from_weekday_of_month_opt(year, month, chrono::Weekday::Sun, nth);
         nth(5).or_else(|| nth(4)).unwrap()

@@ -248,9 +248,8 @@ fn the_horizon_is_what_was_published_and_warns_in_time() {
 
 #[test]
 fn a_rehearsal_does_not_know_what_was_declared_later() {
-    let known = |known_at: &str, day: &str| {
-        BUILT_IN.as_of(at(known_at)).unwrap().of("XNYS").unwrap().why(date(day)).kind
-    };
+    let known =
+        |known_at: &str, day: &str| BUILT_IN.as_of(at(known_at)).unwrap().of("XNYS").unwrap().why(date(day)).kind;
     assert_eq!(known("2024-12-29T23:00:00Z", "2025-01-09"), DayKind::Full);
     assert_eq!(known("2024-12-30T23:00:00Z", "2025-01-09"), DayKind::Closure);
     // The evening of the 29th in New York is the 30th in UTC.

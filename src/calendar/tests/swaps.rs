@@ -23,9 +23,8 @@ fn a_thousand_swaps_under_eight_readers_tear_nothing() {
             (calendar.version().to_owned(), calendar.at(asked))
         })
         .collect();
-    let many: String = (0..10_000)
-        .map(|day| format!("{},XNYS,closure,,,,,Drill,,,\n", date("2030-01-01") + Days::new(day)))
-        .collect();
+    let many: String =
+        (0..10_000).map(|day| format!("{},XNYS,closure,,,,,Drill,,,\n", date("2030-01-01") + Days::new(day))).collect();
     let bad = ["", "not,a,calendar\n", "2027-03-15,XNYS,closure,,,,,A,,,\n2027-03-15,XNYS,closure,,,,,B,,,\n"];
 
     let shared = SharedCalendars::new(sets[0].clone(), "XNYS").unwrap();

@@ -109,7 +109,8 @@ fn sessions_of_each_year_elsewhere() {
     let mics = ["XLON", "XTSE", "XETR", "XPAR", "XTKS", "XHKG"];
     let mut lines = vec![format!("year {}", mics.join(" "))];
     for year in 2000..=2030 {
-        let (first, last) = (NaiveDate::from_ymd_opt(year, 1, 1).unwrap(), NaiveDate::from_ymd_opt(year, 12, 31).unwrap());
+        let (first, last) =
+            (NaiveDate::from_ymd_opt(year, 1, 1).unwrap(), NaiveDate::from_ymd_opt(year, 12, 31).unwrap());
         let count = |mic: &str| BUILT_IN.of(mic).unwrap().sessions(first, last).count();
         let counts = mics.iter().map(|mic| format!(" {:4}", count(mic)));
         lines.push(format!("{year}{}", counts.collect::<String>()));

@@ -150,12 +150,7 @@ pub fn of(calendars: &Calendars, mic: &str) -> anyhow::Result<Arc<Calendar>> {
 }
 
 /// Answers.
-pub async fn run(
-    arguments: &Arguments,
-    config: &Config,
-    clock: &dyn Clock,
-    colour: bool,
-) -> anyhow::Result<ExitCode> {
+pub async fn run(arguments: &Arguments, config: &Config, clock: &dyn Clock, colour: bool) -> anyhow::Result<ExitCode> {
     let mut calendars = load(config).await?;
     if let Some(known_at) = arguments.as_of {
         calendars = calendars.as_of(known_at)?;

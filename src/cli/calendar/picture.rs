@@ -55,7 +55,8 @@ pub fn parse_period(text: &str) -> Result<Period, String> {
 /// Draws the period, and under it every day that is not as usual.
 pub fn draw(calendar: &Calendar, period: Period, today: NaiveDate, colour: bool) -> String {
     let (first, last) = period.dates();
-    let months: Vec<NaiveDate> = first.iter_days().take_while(|date| *date <= last).filter(|date| date.day() == 1).collect();
+    let months: Vec<NaiveDate> =
+        first.iter_days().take_while(|date| *date <= last).filter(|date| date.day() == 1).collect();
     let blocks: Vec<Vec<String>> = months.iter().map(|month| block(calendar, *month, today, colour)).collect();
     let mut text = format!("{} ({}), times of {}\n\n", calendar.name(), calendar.mic(), calendar.zone());
     for abreast in blocks.chunks(ABREAST) {
@@ -113,11 +114,13 @@ fn cell(calendar: &Calendar, date: NaiveDate, today: NaiveDate, colour: bool) ->
 
 fn legend(calendar: &Calendar, first: NaiveDate, last: NaiveDate) -> String {
     let sessions = calendar.sessions(first, last).count();
-    let mut text = format!("{sessions} sessions   # closed   < closes early   > opens late   * other hours   [] today\n");
+    let mut text =
+        format!("{sessions} sessions   # closed   < closes early   > opens late   * other hours   [] today\n");
     for date in first.iter_days().take_while(|date| *date <= last) {
         let day = calendar.why(date);
         let session = calendar.session(date);
-        let paused = session.as_ref().is_some_and(|session| session.pauses.iter().any(|pause| pause.phase == Phase::Halt));
+        let paused =
+            session.as_ref().is_some_and(|session| session.pauses.iter().any(|pause| pause.phase == Phase::Halt));
         if matches!(day.kind, DayKind::Weekend) || day.kind == DayKind::Full && !paused {
             continue;
         }
@@ -138,6 +141,7 @@ pub fn hours(calendar: &Calendar, session: &Session) -> String {
         let text = at.with_timezone(&calendar.zone()).format("%H:%M:%S").to_string();
         text.strip_suffix(":00").map(str::to_owned).unwrap_or(text)
     };
-    let pauses = session.pauses.iter().map(|pause| format!(", {} {}-{}", pause.phase, local(pause.start), local(pause.end)));
+    let pauses =
+        session.pauses.iter().map(|pause| format!(", {} {}-{}", pause.phase, local(pause.start), local(pause.end)));
     format!("{}-{}{}", local(session.open), local(session.close), pauses.collect::<String>())
 }
