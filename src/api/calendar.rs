@@ -12,7 +12,7 @@ use super::App;
 use super::cached::respond_hashed;
 use super::error::Problem;
 use super::query::{Query, bad_parameter};
-use crate::calendar::{At, Calendar, SessionRow, Why, icalendar};
+use crate::calendar::{About, At, Calendar, SessionRow, Why, icalendar};
 
 const INSTANT: &str = "an RFC 3339 instant such as 2027-03-15T14:00:00Z";
 const DATE: &str = "a date such as 2027-03-15";
@@ -44,56 +44,22 @@ fn json(request: &Request, value: &impl Serialize) -> Response {
 }
 
 #[derive(Serialize)]
-struct Venue {
-    exchange: String,
-    name: String,
-    market: String,
-    zone: &'static str,
-    published_until: NaiveDate,
-    published_in: Option<String>,
-    has_overnight: bool,
-    calendar_version: String,
-    calendar_hash: String,
-    tzdb_version: &'static str,
-}
-
-impl Venue {
-    fn of(calendar: &Calendar) -> Self {
-        let (published_until, source) = calendar.horizon();
-        Self {
-            exchange: calendar.mic().to_owned(),
-            name: calendar.name().to_owned(),
-            market: calendar.market().to_owned(),
-            zone: calendar.zone().name(),
-            published_until,
-            published_in: source.map(str::to_owned),
-            has_overnight: calendar.has_overnight(),
-            calendar_version: calendar.version().to_owned(),
-            calendar_hash: calendar.hash().to_owned(),
-            tzdb_version: chrono_tz::IANA_TZDB_VERSION,
-        }
-    }
-}
-
-#[derive(Serialize)]
 struct Venues {
-    venues: Vec<Venue>,
+    venues: Vec<About>,
 }
 
 /// Every venue there is a calendar of.
 #[handler]
 pub fn venues(app: Data<&Arc<App>>, request: &Request) -> Result<Response> {
     Query::of(request.uri(), &[])?;
-    let all = app.calendar.all();
-    let venues = all.mics().filter_map(|mic| all.of(mic)).map(|calendar| Venue::of(&calendar));
-    Ok(json(request, &Venues { venues: venues.collect() }))
+    Ok(json(request, &Venues { venues: app.calendar.all().about().collect() }))
 }
 
 /// One venue: its zone, how far its holidays are published, and the version that answers.
 #[handler]
 pub fn venue(app: Data<&Arc<App>>, Path(mic): Path<String>, request: &Request) -> Result<Response> {
     Query::of(request.uri(), &[])?;
-    Ok(json(request, &Venue::of(&*of(&app, &mic)?)))
+    Ok(json(request, &of(&app, &mic)?.about()))
 }
 
 /// The calendar a question is put to: the present one, or what was known at `as_of`.

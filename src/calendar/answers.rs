@@ -5,6 +5,8 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use serde::Serialize;
 
+use super::calendars::version_of;
+use super::market::Market;
 use super::{Calendar, Confidence, Day, DayKind, Phase, Session};
 
 /// RFC 3339 in UTC with `Z`, as short as it is exact. The ends of time, which stand for "never", are `None`.
@@ -65,6 +67,50 @@ impl At {
             confidence: moment.confidence,
             reason,
             calendar_version: calendar.version().to_owned(),
+        }
+    }
+}
+
+/// What a venue is, and how far its holidays are published.
+#[derive(Debug, Clone, Serialize)]
+pub struct About {
+    /// MIC of the venue.
+    pub exchange: String,
+    /// Its name for people.
+    pub name: String,
+    /// The market whose days it shares.
+    pub market: String,
+    /// The zone its hours are in.
+    pub zone: &'static str,
+    /// The last date the exchange has published.
+    pub published_until: NaiveDate,
+    /// Where.
+    pub published_in: Option<String>,
+    /// Whether its hours have night sessions, held or not.
+    pub has_overnight: bool,
+    /// The version that answers for it.
+    pub calendar_version: String,
+    /// SHA-256 of everything its answers follow from.
+    pub calendar_hash: String,
+    /// The embedded zone data.
+    pub tzdb_version: &'static str,
+}
+
+impl About {
+    pub(super) fn of(market: &Market, venue: usize, known_at: Option<DateTime<Utc>>, hash: &str) -> Self {
+        let (published_until, source) = market.horizon(known_at);
+        let venue = &market.venues[venue];
+        Self {
+            exchange: venue.mic.to_string(),
+            name: venue.name.to_string(),
+            market: market.name.to_string(),
+            zone: market.zone.name(),
+            published_until,
+            published_in: source.map(str::to_owned),
+            has_overnight: venue.hours.iter().any(|hours| hours.overnight.is_some()),
+            calendar_version: version_of(hash).to_string(),
+            calendar_hash: hash.to_owned(),
+            tzdb_version: chrono_tz::IANA_TZDB_VERSION,
         }
     }
 }

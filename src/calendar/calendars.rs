@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use sha2::{Digest, Sha256};
 
 use super::decided::{check, decide};
 use super::exceptions::{Exception, Mistake, Mistakes, Origin};
 use super::layers::Layers;
 use super::market::{Market, SOURCES};
-use super::{Calendar, TABLE_YEARS};
+use super::{About, Calendar, REHEARSED_YEARS, TABLE_YEARS};
 
 /// Counted up with every change of the code that changes an answer, so that the version tells it.
 const REVISION: &str = "2";
@@ -39,6 +39,8 @@ pub struct Operator {
 pub struct Calendars {
     venues: BTreeMap<Arc<str>, Place>,
     operator: Operator,
+    /// Which years the tables hold.
+    years: (i32, i32),
 }
 
 #[derive(Debug, Clone)]
@@ -65,6 +67,14 @@ impl Calendars {
     /// # Errors
     /// Every row that does not fit.
     pub fn build(operator: Operator) -> Result<Self, Mistakes> {
+        Self::build_for(operator, TABLE_YEARS)
+    }
+
+    /// The same with tables of other years, the first and the last included: every year is answered, and those fast.
+    ///
+    /// # Errors
+    /// Every row that does not fit.
+    pub fn build_for(operator: Operator, years: (i32, i32)) -> Result<Self, Mistakes> {
         let markets = markets()?;
         let venues: BTreeMap<_, _> = markets
             .iter()
@@ -75,7 +85,7 @@ impl Calendars {
                 })
             })
             .collect();
-        let calendars = Self { venues, operator };
+        let calendars = Self { venues, operator, years };
         calendars.refuse_unknown_venues()?;
         let told = |place: &&Place| {
             let rows = calendars.operator.exceptions.iter();
@@ -104,11 +114,18 @@ impl Calendars {
     pub fn of(&self, mic: &str) -> Option<Arc<Calendar>> {
         let place = self.venues.get(mic.to_uppercase().as_str())?;
         // The rows were checked when the set was built, so the layers can be put together again.
-        let compile = || Some(Arc::new(Calendar::compile(self.layers(place).ok()?, self.hash(place), TABLE_YEARS)));
+        let compile = || Some(Arc::new(Calendar::compile(self.layers(place).ok()?, self.hash(place), self.years)));
         match place.calendar.get() {
             Some(calendar) => Some(Arc::clone(calendar)),
             None => compile().map(|calendar| Arc::clone(place.calendar.get_or_init(|| calendar))),
         }
+    }
+
+    /// What each venue is, in order of code; no table is compiled for it.
+    pub fn about(&self) -> impl Iterator<Item = About> {
+        self.venues
+            .values()
+            .map(|place| About::of(&place.market, place.venue, self.operator.known_at, &self.hash(place)))
     }
 
     /// Whether a code is one of a venue or of a market.
@@ -145,7 +162,9 @@ impl Calendars {
     /// # Errors
     /// When the rows that were known by then do not fit together without the later ones.
     pub fn as_of(&self, known_at: DateTime<Utc>) -> Result<Self, Mistakes> {
-        Self::build(Operator { known_at: Some(known_at), ..self.operator.clone() })
+        let operator = Operator { known_at: Some(known_at), ..self.operator.clone() };
+        let year = known_at.year();
+        Self::build_for(operator, (year - REHEARSED_YEARS.0, year + REHEARSED_YEARS.1))
     }
 
     fn refuse_unknown_venues(&self) -> Result<(), Mistakes> {
@@ -166,7 +185,7 @@ impl Calendars {
         let Operator { overnight, known_at, .. } = &self.operator;
         let decided = decide(place.exceptions(&self.operator))?;
         let overnight = overnight.iter().any(|mic| **place.mic() == **mic);
-        Ok(Layers::new(Arc::clone(&place.market), place.venue, decided, overnight, *known_at, TABLE_YEARS))
+        Ok(Layers::new(Arc::clone(&place.market), place.venue, decided, overnight, *known_at, self.years))
     }
 
     /// Everything a venue's answers follow from, and nothing else.

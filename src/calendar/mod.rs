@@ -24,7 +24,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Datelike, NaiveDate, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 
-pub use answers::{At, SessionRow, Why, utc};
+pub use answers::{About, At, SessionRow, Why, utc};
 pub use calendars::{Calendars, Operator, SharedCalendars};
 pub use difference::{Change, differences};
 pub use exceptions::{COLUMNS, Declared, Exception, ExceptionKind, MOST_ROWS, Mistake, Mistakes, Origin, Written};
@@ -34,9 +34,12 @@ pub use reading::{read, read_csv};
 use table::Table;
 pub use types::{Confidence, Day, DayKind, Moment, Pause, Phase, Session, Span};
 
-/// Years in the table: as far as the embedded zone data is written out. Others are answered by the same layers, compiled for the question alone and so ten thousand times
-/// slower.
-const TABLE_YEARS: (i32, i32) = (1950, 2099);
+/// Years in the table where no others are asked for. Others are answered by the same layers, compiled for the question alone
+/// and so ten thousand times slower.
+const TABLE_YEARS: (i32, i32) = (1990, 2060);
+
+/// A rehearsal asks about the years around it: so many before and after are in its table.
+const REHEARSED_YEARS: (i32, i32) = (2, 3);
 
 /// Beyond these years no session is known.
 const KNOWABLE_YEARS: (i32, i32) = (1700, 9000);
@@ -93,6 +96,11 @@ impl Calendar {
         &self.hash
     }
 
+    /// What the venue is and how far it is published, without its sessions.
+    pub fn about(&self) -> About {
+        About::of(&self.layers.market, self.layers.venue, self.layers.known_at, &self.hash)
+    }
+
     /// The last date the exchange has published, and where.
     pub fn horizon(&self) -> (NaiveDate, Option<&str>) {
         self.layers.market.horizon(self.layers.known_at)
@@ -102,11 +110,6 @@ impl Calendar {
     pub fn is_horizon_near(&self, now: DateTime<Utc>) -> bool {
         let needed = now.date_naive().checked_add_months(chrono::Months::new(13));
         needed.is_none_or(|needed| self.horizon().0 < needed)
-    }
-
-    /// Whether this venue has night sessions in its hours, held or not.
-    pub fn has_overnight(&self) -> bool {
-        self.layers.venue().hours.iter().any(|hours| hours.overnight.is_some())
     }
 
     /// The date on the wall of the market at an instant.

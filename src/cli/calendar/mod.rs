@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Subcommand, ValueEnum};
-use serde::Serialize;
 
 use super::{Usage, output};
 use crate::calendar::{At, Calendar, Calendars, Session, SessionRow, Why, icalendar};
@@ -245,36 +244,14 @@ fn export(calendar: &Calendar, sessions: impl Iterator<Item = Session>, format: 
     }
 }
 
-#[derive(Serialize)]
-struct Venue<'a> {
-    exchange: &'a str,
-    name: &'a str,
-    market: &'a str,
-    zone: &'a str,
-    published_until: NaiveDate,
-    calendar_version: &'a str,
-    calendar_hash: &'a str,
-}
-
 fn venues(calendars: &Calendars, json: bool) -> anyhow::Result<()> {
-    let mut rows = Vec::new();
-    for calendar in calendars.mics().filter_map(|mic| calendars.of(mic)) {
-        let venue = Venue {
-            exchange: calendar.mic(),
-            name: calendar.name(),
-            market: calendar.market(),
-            zone: calendar.zone().name(),
-            published_until: calendar.horizon().0,
-            calendar_version: calendar.version(),
-            calendar_hash: calendar.hash(),
-        };
-        if json {
-            output::print_json(&venue)?;
-        }
-        let until = venue.published_until.to_string();
-        let cells = [venue.exchange, venue.name, venue.market, venue.zone, &until, venue.calendar_version];
-        rows.push(cells.map(str::to_owned).to_vec());
+    if json {
+        return calendars.about().try_for_each(|venue| output::print_json(&venue));
     }
+    let rows = calendars.about().map(|venue| {
+        let until = venue.published_until.to_string();
+        vec![venue.exchange, venue.name, venue.market, venue.zone.to_owned(), until, venue.calendar_version]
+    });
     let header = ["VENUE", "NAME", "MARKET", "ZONE", "PUBLISHED UNTIL", "VERSION"];
-    if json { Ok(()) } else { output::print(&output::table(&header, &rows)) }
+    output::print(&output::table(&header, &rows.collect::<Vec<_>>()))
 }
