@@ -36,7 +36,7 @@ pub use types::{Confidence, Day, DayKind, Moment, Pause, Phase, Session, Span};
 
 /// Years in the table where no others are asked for. Others are answered by the same layers, compiled for the question alone
 /// and so ten thousand times slower.
-const TABLE_YEARS: (i32, i32) = (1990, 2060);
+const TABLE_YEARS: (i32, i32) = (1989, 2060);
 
 /// A rehearsal asks about the years around it: so many before and after are in its table.
 const REHEARSED_YEARS: (i32, i32) = (2, 3);
