@@ -78,6 +78,8 @@ pub struct Parts {
     pub clock: SharedClock,
     /// What phase it is.
     pub calendar: Arc<SharedCalendars>,
+    /// What an operator has added to it.
+    pub exceptions: calendars::Sources,
     /// Ingestion.
     pub market: Arc<MarketData>,
     /// The ledger of this process.
@@ -94,7 +96,10 @@ impl Parts {
         let store =
             Store::open(&config.database, Access::Writer, config.database_connections, config.database_timeout).await?;
         store.migrate().await?;
-        let calendar = Arc::new(shared_calendars(config, &store).await?);
+        let (calendars, exceptions) = calendars::load(&config.calendar, Some(&store)).await?;
+        let calendar = SharedCalendars::new(calendars, &config.calendar.exchange);
+        let calendar =
+            Arc::new(calendar.unwrap_or_else(|| unreachable!("the configuration was checked: it is a known venue")));
         let provider = providers::of_config(&config.ingest.provider, Arc::clone(&calendar), Arc::clone(&clock))?;
         let cycles =
             jobs::table(config).into_iter().filter(|spec| [jobs::INGEST, jobs::INGEST_CLOSE].contains(&spec.name));
@@ -108,14 +113,8 @@ impl Parts {
             cycles.collect(),
         );
         let ledger = Ledger::new(store.clone(), Arc::clone(&clock), Arc::clone(&calendar));
-        Ok(Self { store, clock, calendar, market: Arc::new(market), ledger })
+        Ok(Self { store, clock, calendar, exceptions, market: Arc::new(market), ledger })
     }
-}
-
-async fn shared_calendars(config: &Config, store: &Store) -> Result<SharedCalendars, StartError> {
-    let calendars = calendars::load(&config.calendar, Some(store)).await?;
-    let known = SharedCalendars::new(calendars, &config.calendar.exchange);
-    Ok(known.unwrap_or_else(|| unreachable!("the configuration was checked: calendar.exchange is a known venue")))
 }
 
 /// The list of symbols that the configuration names.
@@ -179,7 +178,8 @@ impl Daemon {
         }
         planner.prepare().await?;
         let (shared, store, clock) = (Arc::clone(&parts.calendar), parts.store.clone(), Arc::clone(&parts.clock));
-        let keeper = CalendarKeeper::new(shared, config.calendar.clone(), store, clock, planner.nudge()).await?;
+        let (sources, calendars) = (parts.exceptions.clone(), config.calendar.clone());
+        let keeper = CalendarKeeper::new(shared, sources, calendars, store, clock, planner.nudge());
 
         let daemon = Self {
             api: local_address(&api_listener, config.listen),

@@ -7,6 +7,7 @@ use poem::http::header;
 use poem::web::{Data, Path};
 use poem::{Request, Response, Result, handler};
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 use super::App;
 use super::cached::respond_hashed;
@@ -62,38 +63,44 @@ pub fn venue(app: Data<&Arc<App>>, Path(mic): Path<String>, request: &Request) -
     Ok(json(request, &of(&app, &mic)?.about()))
 }
 
+/// So many rehearsals are put together at a time: each compiles a few years anew.
+static REHEARSALS: Semaphore = Semaphore::const_new(2);
+
 /// The calendar a question is put to: the present one, or what was known at `as_of`.
-fn asked(app: &App, mic: &str, query: &Query) -> Result<Arc<Calendar>, Problem> {
-    let Some(known_at) = query.parsed::<DateTime<Utc>>("as_of", INSTANT)? else { return of(app, mic) };
-    let all = app.calendar.all().as_of(known_at).map_err(|fault| bad_parameter(&format!("as_of: {fault}")))?;
-    all.of(mic).ok_or_else(|| Problem::not_found(format!("there is no calendar of {mic:?}")))
+async fn asked(app: &App, mic: &str, query: &Query) -> Result<Arc<Calendar>, Problem> {
+    let present = of(app, mic)?;
+    let Some(known_at) = query.parsed::<DateTime<Utc>>("as_of", INSTANT)? else { return Ok(present) };
+    let (all, mic) = (app.calendar.all(), present.mic().to_owned());
+    let _permit = REHEARSALS.acquire().await;
+    let rehearsed = tokio::task::spawn_blocking(move || all.as_of(known_at).of(&mic)).await.ok().flatten();
+    rehearsed.ok_or_else(|| bad_parameter("as_of: what was known by then does not fit together"))
 }
 
 /// Everything about an instant: `at` (or `t`, `instant`), now if not given.
 #[handler]
-pub fn at(app: Data<&Arc<App>>, Path(mic): Path<String>, request: &Request) -> Result<Response> {
+pub async fn at(app: Data<&Arc<App>>, Path(mic): Path<String>, request: &Request) -> Result<Response> {
     let query = Query::of(request.uri(), &["at", "t", "instant", "as_of"])?;
     let mut instant = None;
     for name in ["at", "t", "instant"] {
         instant = instant.or(query.parsed(name, INSTANT)?);
     }
-    let calendar = asked(&app, &mic, &query)?;
+    let calendar = asked(&app, &mic, &query).await?;
     Ok(json(request, &At::ask(&calendar, instant.unwrap_or_else(|| app.clock.now()))))
 }
 
 /// The next transition, opening and close after now, or after `after`.
 #[handler]
-pub fn next(app: Data<&Arc<App>>, Path(mic): Path<String>, request: &Request) -> Result<Response> {
+pub async fn next(app: Data<&Arc<App>>, Path(mic): Path<String>, request: &Request) -> Result<Response> {
     let query = Query::of(request.uri(), &["after", "as_of"])?;
     let after = query.parsed("after", INSTANT)?.unwrap_or_else(|| app.clock.now());
-    Ok(json(request, &At::ask(&*asked(&app, &mic, &query)?, after)))
+    Ok(json(request, &At::ask(&*asked(&app, &mic, &query).await?, after)))
 }
 
 /// Why a date is as it is.
 #[handler]
-pub fn why(app: Data<&Arc<App>>, Path(mic): Path<String>, request: &Request) -> Result<Response> {
+pub async fn why(app: Data<&Arc<App>>, Path(mic): Path<String>, request: &Request) -> Result<Response> {
     let query = Query::of(request.uri(), &["date", "as_of"])?;
-    let calendar = asked(&app, &mic, &query)?;
+    let calendar = asked(&app, &mic, &query).await?;
     let today = calendar.local_date(app.clock.now());
     let date = query.parsed("date", DATE)?.unwrap_or(today);
     Ok(json(request, &Why::from(calendar.why(date))))
@@ -110,9 +117,9 @@ struct Sessions {
 
 /// The sessions from `from` to `to`, both included; `limit` of them at most, and then where to go on.
 #[handler]
-pub fn sessions(app: Data<&Arc<App>>, Path(mic): Path<String>, request: &Request) -> Result<Response> {
+pub async fn sessions(app: Data<&Arc<App>>, Path(mic): Path<String>, request: &Request) -> Result<Response> {
     let query = Query::of(request.uri(), &["from", "to", "limit", "as_of"])?;
-    let calendar = asked(&app, &mic, &query)?;
+    let calendar = asked(&app, &mic, &query).await?;
     let (from, to): (NaiveDate, NaiveDate) = (query.needed("from", DATE)?, query.needed("to", DATE)?);
     if from > to {
         return Err(bad_parameter(&format!("from={from} is after to={to}")).into());

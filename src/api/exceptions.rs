@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::NaiveDate;
 use poem::http::{StatusCode, header};
 use poem::web::{Data, Path};
 use poem::{Body, Request, Response, Result, handler};
@@ -13,7 +14,7 @@ use super::calendar;
 use super::error::Problem;
 use super::guard::{check_operator, read_body};
 use super::query::{Query, bad_parameter};
-use crate::calendar::{Change, Origin, Written};
+use crate::calendar::{Calendars, Change, ExceptionKind, Origin, Written};
 use crate::ops::calendars::{CalendarFault, Changed};
 use crate::store::ExceptionRow;
 
@@ -25,6 +26,9 @@ struct Row {
     /// Only rows that came over HTTP have one, and only those can be withdrawn here.
     id: Option<Uuid>,
     origin: Origin,
+    /// Why the row has no effect, where it has none: it does not fit the calendar.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<String>,
     #[serde(flatten)]
     written: Written,
 }
@@ -33,8 +37,11 @@ struct Row {
 struct List {
     exchange: String,
     exceptions: Vec<Row>,
-    /// Why the calendar is not as the operator's file has it now.
-    file_fault: Option<String>,
+    /// Whether everything an operator wants is in force.
+    in_order: bool,
+    /// Why not, for operators: it may quote their file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
     calendar_version: String,
     calendar_hash: String,
 }
@@ -54,29 +61,41 @@ struct Answer {
 #[handler]
 pub async fn list(app: Data<&Arc<App>>, Path(mic): Path<String>, request: &Request) -> Result<Response> {
     let query = Query::of(request.uri(), &["from", "to", "origin"])?;
-    let calendar = calendar::of(&app, &mic)?;
-    let (from, to) = (query.parsed("from", "a date")?, query.parsed("to", "a date")?);
-    let origin = query.text("origin");
-    let rows = app.calendars.rows().await;
-    let all = app.calendar.all();
-    let exceptions = all.exceptions_of(calendar.mic()).into_iter().filter(|exception| {
-        from.is_none_or(|from: chrono::NaiveDate| from <= exception.date)
-            && to.is_none_or(|to: chrono::NaiveDate| exception.date <= to)
-            && origin.is_none_or(|origin| exception.origin.name() == origin)
+    let venue = venue(&app, &mic)?;
+    let from = query.parsed("from", "a date such as 2027-03-15")?.unwrap_or(NaiveDate::MIN);
+    let to = query.parsed("to", "a date such as 2027-03-15")?.unwrap_or(NaiveDate::MAX);
+    let origin: Option<Origin> = query.parsed("origin", "built_in, file or api")?;
+    let (rows, left_out, all) = (app.calendars.rows().await, app.calendars.left_out(), app.calendar.all());
+    let exceptions = all.exceptions_of(&venue).into_iter();
+    let exceptions = exceptions.filter(|exception| (from..=to).contains(&exception.date));
+    let exceptions =
+        exceptions.filter(|exception| origin.is_none_or(|origin| exception.origin == origin)).map(|exception| {
+            let written = exception.written();
+            let stored = rows.iter().find(|row| exception.origin == Origin::Api && row.written == written);
+            Row { id: stored.map(|row| row.id), origin: exception.origin, left_out: None, written }
+        });
+    // What does not fit is in no calendar, and must be found to be withdrawn.
+    let unfit = left_out.iter().filter_map(|left| {
+        let row = rows.iter().find(|row| row.id == left.id && is_about(&all, row, &venue))?;
+        let (id, why) = (Some(row.id), Some(left.mistake.message.clone()));
+        Some(Row { id, origin: Origin::Api, left_out: why, written: row.written.clone() })
     });
-    let exceptions = exceptions.map(|exception| {
-        let written = exception.written();
-        let stored = rows.iter().find(|row| exception.origin == Origin::Api && row.written == written);
-        Row { id: stored.map(|row| row.id), origin: exception.origin, written }
-    });
+    let calendar = all.of(&venue).unwrap_or_else(|| app.calendar.load());
+    let fault = app.calendars.fault();
     let list = List {
-        exchange: calendar.mic().to_owned(),
-        exceptions: exceptions.collect(),
-        file_fault: app.calendars.fault(),
+        exceptions: exceptions.chain(unfit).collect(),
+        exchange: venue,
+        in_order: fault.is_none(),
+        fault: fault.filter(|_| check_operator(&app, request).is_ok()),
         calendar_version: calendar.version().to_owned(),
         calendar_hash: calendar.hash().to_owned(),
     };
     Ok(respond(StatusCode::OK, &list))
+}
+
+/// Whether a row is told of the venue itself, or of the market it belongs to.
+fn is_about(all: &Calendars, row: &ExceptionRow, venue: &str) -> bool {
+    row.written.venue == venue || all.is_of_market(venue, &row.written.venue)
 }
 
 /// Adds an exception; 201, or 200 when the same words are in force already. `dry_run=true` only says what it would change.
@@ -112,14 +131,17 @@ pub async fn withdraw(app: Data<&Arc<App>>, Path(mic): Path<String>, request: &R
     check_operator(&app, request)?;
     let query = Query::of(request.uri(), &["id", "date", "kind", "dry_run"])?;
     let venue = venue(&app, &mic)?;
-    let (date, kind) = (query.text("date"), query.text("kind"));
+    let date: Option<NaiveDate> = query.parsed("date", "a date such as 2027-03-15")?;
+    let kind: Option<ExceptionKind> = query.parsed("kind", "a kind of exception such as early_close")?;
     let id = match (query.parsed::<Uuid>("id", "the id of an exception")?, date) {
         (Some(id), None) => id,
         (None, Some(date)) => {
             let rows = app.calendars.rows().await;
             let named = |row: &&ExceptionRow| {
                 let written = &row.written;
-                written.venue == venue && written.date == date && kind.is_none_or(|kind| written.kind == kind)
+                written.venue == venue
+                    && written.date == date.to_string()
+                    && kind.is_none_or(|kind| written.kind == kind.name())
             };
             match rows.iter().filter(named).collect::<Vec<_>>().as_slice() {
                 [row] => row.id,
@@ -151,8 +173,15 @@ pub async fn withdraw_by_id(
 
 async fn withdraw_row(app: &Arc<App>, mic: &str, venue: &str, id: Uuid, dry_run: bool) -> Result<Response> {
     // An id of another venue's row is nothing that is to be found here.
-    if !app.calendars.rows().await.iter().any(|row| row.id == id && row.written.venue == venue) {
-        return Err(problem(CalendarFault::Unknown).into());
+    let (rows, all) = (app.calendars.rows().await, app.calendar.all());
+    match rows.iter().find(|row| row.id == id && is_about(&all, row, venue)) {
+        None => return Err(problem(CalendarFault::Unknown).into()),
+        Some(row) if row.written.venue != venue => {
+            let of = &row.written.venue;
+            let detail = format!("it is told of all venues of {of}: DELETE /api/v1/calendar/{of}/exceptions/{id}");
+            return Err(Problem::new(StatusCode::CONFLICT, "conflict", detail).into());
+        }
+        Some(_) => {}
     }
     let changed = app.calendars.withdraw(id, dry_run).await.map_err(problem)?;
     Ok(answer(app, mic, changed, StatusCode::OK, dry_run))
@@ -209,7 +238,7 @@ fn problem(fault: CalendarFault) -> Problem {
         CalendarFault::File { .. } => Problem::new(StatusCode::CONFLICT, "conflict", fault.to_string()),
         CalendarFault::Store(fault) => {
             tracing::error!(error = %fault, "an exception of the calendar could not be written");
-            let detail = "the database does not answer; nothing was changed";
+            let detail = "the database does not answer; send it again: the same call changes nothing twice";
             Problem::unavailable("database_unavailable", detail, RETRY_DATABASE_SECONDS)
         }
     }

@@ -70,6 +70,9 @@ const FRESHNESS: &str = "freshness";
 /// An operator's file with a mistake in it leaves the calendar as it was: somebody must mend it, and everything goes on.
 const CALENDAR: &str = "calendar";
 
+/// The fault itself may quote the file, which is not for everybody.
+const CALENDAR_FAULT: &str = "an operator's file or exception is not in force; the log says why";
+
 async fn components(app: &App) -> Vec<Component<'static>> {
     let part = |name, fault: Option<String>, look| Component { name, ok: fault.is_none(), detail: fault, look };
     let life = if app.lifecycle.is_draining() {
@@ -84,7 +87,7 @@ async fn components(app: &App) -> Vec<Component<'static>> {
         part("lifecycle", life, "bellwether status"),
         part("scheduler_and_database", work, "bellwether runs ls"),
         part("market_data", no_data, "bellwether runs ls --job ingest"),
-        part(CALENDAR, app.calendars.fault(), "bellwether doctor calendar"),
+        part(CALENDAR, app.calendars.fault().map(|_| CALENDAR_FAULT.to_owned()), "bellwether doctor calendar"),
         part(FRESHNESS, verdict.stale.then_some(verdict.cause.unwrap_or_default()), "bellwether status"),
     ]
 }

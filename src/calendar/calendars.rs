@@ -11,7 +11,7 @@ use super::decided::{check, decide};
 use super::exceptions::{Exception, Mistake, Mistakes, Origin};
 use super::layers::Layers;
 use super::market::{Market, SOURCES};
-use super::{About, Calendar, REHEARSED_YEARS, TABLE_YEARS};
+use super::{About, Calendar, KNOWABLE_YEARS, REHEARSED_YEARS, TABLE_YEARS};
 
 /// Counted up with every change of the code that changes an answer, so that the version tells it.
 const REVISION: &str = "2";
@@ -134,7 +134,7 @@ impl Calendars {
     }
 
     /// Whether the venue `mic` belongs to the market `market`.
-    pub(super) fn is_of_market(&self, mic: &str, market: &str) -> bool {
+    pub fn is_of_market(&self, mic: &str, market: &str) -> bool {
         self.venues.get(mic).is_some_and(|place| *place.market.name == *market)
     }
 
@@ -149,22 +149,25 @@ impl Calendars {
         &self.operator
     }
 
-    /// The exceptions of a venue, built in and the operator's, in order of date.
-    pub fn exceptions_of(&self, mic: &str) -> Vec<&Exception> {
-        let Some(place) = self.venues.get(mic) else { return Vec::new() };
-        let mut rows: Vec<_> = place.exceptions(&self.operator).collect();
+    /// The exceptions of a venue, or those told for all venues of a market; built in and the operator's, in order of date.
+    pub fn exceptions_of(&self, venue: &str) -> Vec<&Exception> {
+        let place = self.venues.get(venue).or_else(|| self.venues.values().find(|place| place.answers_to(venue)));
+        let Some(place) = place else { return Vec::new() };
+        let of_market = *place.market.name == *venue && **place.mic() != *venue;
+        let rows = place.exceptions(&self.operator).filter(|row| !of_market || *row.venue == *venue);
+        let mut rows: Vec<_> = rows.collect();
         rows.sort_by_key(|row| (row.date, row.origin, row.line));
         rows
     }
 
-    /// The same set as it was known at an instant.
-    ///
-    /// # Errors
-    /// When the rows that were known by then do not fit together without the later ones.
-    pub fn as_of(&self, known_at: DateTime<Utc>) -> Result<Self, Mistakes> {
+    /// The same set as it was known at an instant. A venue whose rows do not fit together without those that came later is
+    /// unknown to it.
+    pub fn as_of(&self, known_at: DateTime<Utc>) -> Self {
         let operator = Operator { known_at: Some(known_at), ..self.operator.clone() };
-        let year = known_at.year();
-        Self::build_for(operator, (year - REHEARSED_YEARS.0, year + REHEARSED_YEARS.1))
+        let forget = |place: &Place| Place { calendar: OnceLock::new(), ..place.clone() };
+        let venues = self.venues.iter().map(|(mic, place)| (Arc::clone(mic), forget(place))).collect();
+        let year = known_at.year().clamp(KNOWABLE_YEARS.0, KNOWABLE_YEARS.1);
+        Self { venues, operator, years: (year - REHEARSED_YEARS.0, year + REHEARSED_YEARS.1) }
     }
 
     fn refuse_unknown_venues(&self) -> Result<(), Mistakes> {

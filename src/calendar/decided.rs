@@ -83,7 +83,7 @@ pub(super) fn decide<'a>(
     exceptions: impl Iterator<Item = &'a Exception>,
 ) -> Result<BTreeMap<NaiveDate, Decided>, Mistakes> {
     let mut rows: Vec<&Exception> = exceptions.collect();
-    rows.sort_by_key(|row| (row.date, row.origin, row.kind, row.line));
+    rows.sort_by_key(|row| (row.date, row.origin, row.kind, row.halt, row.line));
     let mut mistakes = Vec::new();
     let mut decided: BTreeMap<NaiveDate, Decided> = BTreeMap::new();
     for layer in rows.chunk_by(|a, b| (a.date, a.origin) == (b.date, b.origin)) {
@@ -140,7 +140,9 @@ impl Decided {
                 self.halts.sort_unstable();
                 self.why = match self.why.take() {
                     // What shapes the whole day comes first.
-                    Some(told) if !told.reason.contains(&*row.reason) => {
+                    Some(told)
+                        if *told.reason != *row.reason && !told.reason.ends_with(&format!("halt: {}", row.reason)) =>
+                    {
                         Some(Why { reason: format!("{}; halt: {}", told.reason, row.reason).into(), ..told })
                     }
                     told => told.or(why),
@@ -196,9 +198,21 @@ fn check_day(layers: &Layers, date: NaiveDate, day: &Decided) -> Result<(), Mist
         let message = format!("the session of {mic} on {date} would be {span}");
         return Err(day.mistake("close", message, "write times that leave some session between open and close"));
     }
-    if let Some(at) = hours.usual.breaks.iter().find(|(start, end)| (*start + 1..*end).contains(&hours.close)) {
+    if let Some(at) = hours.usual.breaks.iter().find(|(start, end)| *start < hours.close && hours.close <= *end) {
         let message = format!("{} on {date} is within the break {} of {mic}", wall(hours.close), times(*at));
         return Err(day.mistake("close", message, "write the time the break begins"));
+    }
+    if let Some(at) = hours.usual.breaks.iter().find(|(start, end)| (*start..*end).contains(&hours.open)) {
+        let message = format!("{} on {date} is within the break {} of {mic}", wall(hours.open), times(*at));
+        return Err(day.mistake("open", message, "write the time the break ends"));
+    }
+    if let Some(night) = hours.night().filter(|night| hours.close > 86_400 + night) {
+        let message = format!(
+            "the close {} on {date} is after the night session has begun, {}",
+            wall(hours.close),
+            wall(86_400 + night)
+        );
+        return Err(day.mistake("close", message, "write an earlier time"));
     }
     if let Some(halt) = hours.halts.iter().find(|(start, end)| *start <= hours.open || hours.close <= *end) {
         let message = format!("the halt {} is not within the session of {mic} on {date}, {span}", times(*halt));
@@ -206,7 +220,11 @@ fn check_day(layers: &Layers, date: NaiveDate, day: &Decided) -> Result<(), Mist
     }
     if let Some(pair) = hours.halts.windows(2).find(|pair| pair[1].0 < pair[0].1) {
         let message = format!("the halts {} and {} on {date} overlap", times(pair[0]), times(pair[1]));
-        return Err(day.mistake("halt_start", message, "write one halt from the first to the last time"));
+        return Err(day.mistake(
+            "halt_start",
+            message,
+            "write one halt from the first to the last time, after a clear where one of them is built in",
+        ));
     }
     Ok(())
 }

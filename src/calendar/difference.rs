@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{Datelike, NaiveDate};
 use serde::Serialize;
 
-use super::{Calendar, Calendars, DayKind, Phase};
+use super::decided::wall;
+use super::{Calendar, Calendars};
 
 /// A date that two calendars tell differently.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -44,21 +45,12 @@ fn touched(calendars: &Calendars, mic: &str, rows: &BTreeSet<(&str, NaiveDate)>)
     if concerned { calendars.of(mic) } else { None }
 }
 
-/// A date in a few words.
+/// A date in a few words, from the layers alone: no table is compiled for a far year.
 fn describe(calendar: &Calendar, date: NaiveDate) -> String {
-    let local = |at: DateTime<Utc>| {
-        let text = at.with_timezone(&calendar.zone()).format("%H:%M:%S").to_string();
-        text.strip_suffix(":00").map(str::to_owned).unwrap_or(text)
-    };
-    let day = calendar.why(date);
-    let reason = day.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-    let Some(session) = calendar.session(date) else { return format!("{}{reason}", day.kind) };
-    let halts: String = session
-        .pauses
-        .iter()
-        .filter(|pause| pause.phase == Phase::Halt)
-        .map(|halt| format!(", halt {}-{}", local(halt.start), local(halt.end)))
-        .collect();
-    let kind = if day.kind == DayKind::Full { "full".to_owned() } else { day.kind.to_string() };
-    format!("{kind} {}-{}{halts}{reason}", local(session.open), local(session.close))
+    let layers = &calendar.layers;
+    let plan = layers.plan(date, &layers.almanac((date.year(), date.year())));
+    let reason = plan.why.map(|why| format!(" ({})", why.reason)).unwrap_or_default();
+    let Some(hours) = plan.hours else { return format!("{}{reason}", plan.kind) };
+    let halts = hours.halts.iter().map(|(start, end)| format!(", halt {}-{}", wall(*start), wall(*end)));
+    format!("{} {}-{}{}{reason}", plan.kind, wall(hours.open), wall(hours.close), halts.collect::<String>())
 }

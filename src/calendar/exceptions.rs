@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decided::wall;
 use super::types::shown_by_name;
-use super::zone::LocalSeconds;
+use super::zone::{LocalSeconds, wall_of};
 
 /// The columns of a file of exceptions.
 pub const COLUMNS: [&str; 11] =
@@ -58,6 +58,23 @@ impl ExceptionKind {
 
 shown_by_name!(ExceptionKind);
 
+impl std::str::FromStr for ExceptionKind {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        super::reading::read_kind(name).ok_or_else(|| "there is no such kind of exception".to_owned())
+    }
+}
+
+impl std::str::FromStr for Origin {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let all = [Self::BuiltIn, Self::File, Self::Api];
+        all.into_iter().find(|origin| origin.name() == name).ok_or_else(|| "there is no such origin".to_owned())
+    }
+}
+
 /// Where a row comes from; a later one is stronger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Origin {
@@ -95,7 +112,7 @@ impl Declared {
     /// Whether somebody could know it at `known_at`.
     pub(super) fn is_known(self, known_at: DateTime<Utc>, zone: Tz) -> bool {
         match self {
-            Self::On(date) => date <= known_at.with_timezone(&zone).date_naive(),
+            Self::On(date) => date <= wall_of(zone, known_at).date(),
             Self::At(at) => at <= known_at,
         }
     }
@@ -174,7 +191,6 @@ pub struct Exception {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Mistake {
     /// Which source the line belongs to.
-    #[serde(skip)]
     pub origin: Option<Origin>,
     /// Line of the file, from 1.
     pub line: usize,

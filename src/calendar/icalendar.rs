@@ -31,7 +31,7 @@ fn event(calendar: &Calendar, session: &Session) -> Event {
         DayKind::LateOpen => format!("{mic} opens late"),
         _ => format!("{mic} has special hours"),
     };
-    let local = |at: DateTime<Utc>| at.with_timezone(&calendar.zone()).format("%H:%M").to_string();
+    let local = |at: DateTime<Utc>| calendar.wall(at).format("%H:%M").to_string();
     let sure = if session.confidence == Confidence::Rule { ", not published by the exchange yet" } else { "" };
     let hours =
         format!("{} {}-{} ({}{sure})", calendar.name(), local(session.open), local(session.close), calendar.zone());

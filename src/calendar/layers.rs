@@ -62,6 +62,7 @@ pub(super) struct Layers {
     official_until: NaiveDate,
     almanac: Almanac,
     weekend: Why,
+    beyond: Why,
 }
 
 /// What the layers say together about one date.
@@ -80,6 +81,8 @@ pub(super) struct DayHours<'a> {
     pub open: LocalSeconds,
     pub close: LocalSeconds,
     pub halts: &'a [(LocalSeconds, LocalSeconds)],
+    /// Whether an operator's word lies behind when it begins.
+    pub begun_by_operator: bool,
     overnight: bool,
 }
 
@@ -94,7 +97,18 @@ impl Layers {
     ) -> Self {
         let almanac = Almanac::of(&market, known_at, years);
         let official_until = market.horizon(known_at).0;
-        Self { market, venue, decided, overnight, known_at, official_until, almanac, weekend: Why::plain("Weekend") }
+        let beyond = Why::plain("Beyond the years this calendar knows, 1700 to 9000");
+        Self {
+            market,
+            venue,
+            decided,
+            overnight,
+            known_at,
+            official_until,
+            almanac,
+            weekend: Why::plain("Weekend"),
+            beyond,
+        }
     }
 
     pub(super) fn venue(&self) -> &Venue {
@@ -115,8 +129,13 @@ impl Layers {
         Cow::Owned(Almanac::of(&self.market, self.known_at, years))
     }
 
-    pub(super) fn day(&self, date: NaiveDate) -> Day {
-        let plan = self.plan(date, &self.almanac((date.year(), date.year())));
+    /// A date beyond what is `knowable` is no session, as no other question finds one there.
+    pub(super) fn day(&self, date: NaiveDate, knowable: bool) -> Day {
+        let plan = if knowable {
+            self.plan(date, &self.almanac((date.year(), date.year())))
+        } else {
+            Plan { kind: DayKind::Closure, hours: None, why: Some(Cow::Borrowed(&self.beyond)), operator: false }
+        };
         let Plan { kind, why, operator, .. } = plan;
         let why = why.map(Cow::into_owned);
         Day {
@@ -165,7 +184,9 @@ impl Layers {
         let close = decided.and_then(|decided| decided.close).unwrap_or(by_rule);
         let halts = decided.map_or(&[][..], |decided| &decided.halts);
         let why = told.or_else(|| early.map(|early| Cow::Owned(Why::of_rule(early))));
-        let hours = DayHours { usual, open, close, halts, overnight: self.overnight };
+        let starts = |open: LocalSeconds| usual.pre_open.map_or(open, |pre_open| pre_open.min(open));
+        let begun_by_operator = operator && (base == Base::Open || starts(open) != starts(usual.open));
+        let hours = DayHours { usual, open, close, halts, begun_by_operator, overnight: self.overnight };
         Plan { kind: hours.kind(), hours: Some(hours), why, operator }
     }
 
@@ -187,31 +208,42 @@ impl DayHours<'_> {
         }
     }
 
+    /// Where the night session begins, if one is held, in seconds from midnight: negative.
+    pub(super) fn night(&self) -> Option<LocalSeconds> {
+        self.usual.overnight.filter(|_| self.overnight).map(|(start, _)| start)
+    }
+
     /// Gives the changes of phase in order, the last one into `Closed`.
     pub(super) fn phases(&self, into: &mut Vec<(LocalSeconds, Phase)>) {
         let Self { usual, open, close, .. } = *self;
         into.clear();
-        if let Some((start, end)) = usual.overnight.filter(|_| self.overnight) {
+        if let (Some(start), Some((_, end))) = (self.night(), usual.overnight) {
             into.push((start, Phase::Overnight));
             begin(into, end.min(open), Phase::Closed);
         }
         if let Some(pre_open) = usual.pre_open.filter(|pre_open| *pre_open < open) {
             begin(into, pre_open, Phase::Pre);
         }
-        begin(into, open, Phase::Regular);
-        let breaks = usual.breaks.iter().map(|(start, end)| (*start, *end, Phase::Break));
-        let halts = self.halts.iter().map(|(start, end)| (*start, *end, Phase::Halt));
-        let mut pauses: Vec<_> = breaks.chain(halts).filter(|(start, end, _)| open < *end && *start < close).collect();
-        pauses.sort_unstable_by_key(|(start, ..)| *start);
-        for (start, end, phase) in pauses {
-            begin(into, start.max(open), phase);
-            if end < close {
-                begin(into, end, Phase::Regular);
-            }
+        let within = |pauses: &[(LocalSeconds, LocalSeconds)], at| {
+            pauses.iter().any(|(start, end)| (*start..*end).contains(&at))
+        };
+        let edges = usual.breaks.iter().chain(self.halts).flat_map(|(start, end)| [*start, *end]);
+        let mut edges: Vec<_> = edges.filter(|edge| open < *edge && *edge < close).chain([open]).collect();
+        edges.sort_unstable();
+        // What was ordered is stronger than what is always so: a halt over the lunch break is a halt.
+        for edge in edges {
+            let phase = match () {
+                () if within(self.halts, edge) => Phase::Halt,
+                () if within(&usual.breaks, edge) => Phase::Break,
+                () => Phase::Regular,
+            };
+            begin(into, edge, phase);
         }
         let early = close < usual.close;
         let post_close = if early { usual.early_post_close.or(usual.post_close) } else { usual.post_close };
-        if let Some(post_close) = post_close.filter(|post_close| close < *post_close) {
+        // A late session makes room for the night that begins on the same evening.
+        let latest = self.night().map_or(LocalSeconds::MAX, |night| night + 86_400);
+        if let Some(post_close) = post_close.map(|post| post.min(latest)).filter(|post_close| close < *post_close) {
             begin(into, close, Phase::Post);
             begin(into, post_close, Phase::Closed);
         } else {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::exceptions::{Declared, Exception, Origin};
 use super::reading;
 use super::rules::{Falls, Observed, Rule};
-use super::zone::LocalSeconds;
+use super::zone::{LocalSeconds, wall_of};
 
 /// The data of one market, built in.
 pub(super) struct Source {
@@ -122,11 +122,12 @@ impl Market {
 
     /// The last date that the exchange had published by `known_at`, and who says so.
     pub(super) fn horizon(&self, known_at: Option<DateTime<Utc>>) -> (NaiveDate, Option<&str>) {
-        let known = |publication: &&Publication| known_at.is_none_or(|at| publication.at <= at.date_naive());
+        let known =
+            |publication: &&Publication| known_at.is_none_or(|at| publication.at <= wall_of(self.zone, at).date());
         match (self.published.iter().rev().find(known), known_at) {
             (Some(publication), _) => (publication.until, Some(&publication.source)),
             // Nothing is known to have been published so early; what has been traded is certain all the same.
-            (None, Some(at)) => (at.date_naive(), None),
+            (None, Some(at)) => (wall_of(self.zone, at).date(), None),
             (None, None) => (NaiveDate::MIN, None),
         }
     }

@@ -21,7 +21,7 @@ mod zone;
 use std::ops::Range;
 use std::sync::Arc;
 
-use chrono::{DateTime, Datelike, NaiveDate, Offset, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
 pub use answers::{About, At, SessionRow, Why, utc};
@@ -112,16 +112,19 @@ impl Calendar {
         needed.is_none_or(|needed| self.horizon().0 < needed)
     }
 
+    /// What the clock on the wall of the market shows at an instant.
+    pub fn wall(&self, at: DateTime<Utc>) -> NaiveDateTime {
+        zone::wall_of(self.zone(), at)
+    }
+
     /// The date on the wall of the market at an instant.
     pub fn local_date(&self, at: DateTime<Utc>) -> NaiveDate {
-        let utc = at.naive_utc();
-        let offset = self.zone().offset_from_utc_datetime(&utc).fix();
-        utc.checked_add_offset(offset).unwrap_or(utc).date()
+        self.wall(at).date()
     }
 
     /// What sort of date `date` is, and why.
     pub fn why(&self, date: NaiveDate) -> Day {
-        self.layers.day(date)
+        self.layers.day(date, (KNOWABLE_YEARS.0..=KNOWABLE_YEARS.1).contains(&date.year()))
     }
 
     /// The hours of the session of `date`; `None` where the market does not trade.

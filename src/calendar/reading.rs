@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveTime, Timelike};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Timelike};
 
+use super::KNOWABLE_YEARS;
 use super::exceptions::{COLUMNS, Declared, Exception, ExceptionKind, MOST_ROWS, Mistake, Mistakes, Origin, Written};
 use super::zone::LocalSeconds;
 
 /// The longest reason, source or author, in bytes.
 const LONGEST_TEXT: usize = 500;
+
+/// The most characters of a cell that a message shows.
+const LONGEST_SHOWN: usize = 40;
 
 /// Reads a file of exceptions: CSV with the header [`COLUMNS`], in any order, of which `date`, `venue`, `kind` and `reason`
 /// must be there. Lines that begin with `#` are comments.
@@ -24,15 +28,16 @@ pub fn read_csv(text: &str, origin: Origin) -> Result<Vec<Exception>, Mistakes> 
         message,
         fix: fix.to_owned(),
     };
+    let text = text.trim_start_matches('\u{feff}');
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
         .comment(Some(b'#'))
         .trim(csv::Trim::All)
-        .from_reader(text.trim_start_matches('\u{feff}').as_bytes());
+        .from_reader(text.as_bytes());
     let mut records = reader.records();
     let header = match records.next() {
-        Some(Ok(header)) => read_header(&header, origin)?,
+        Some(Ok(header)) => read_header(&header, origin, line_of(text, header.position()))?,
         Some(Err(fault)) => return Err(Mistakes(vec![mistake(1, None, fault.to_string(), "write UTF-8 text")])),
         None => {
             let fix = "write the header line, and no others for no exceptions";
@@ -47,16 +52,14 @@ pub fn read_csv(text: &str, origin: Origin) -> Result<Vec<Exception>, Mistakes> 
         }
         match record {
             Ok(record) => {
-                let line =
-                    record.position().map_or(0, |position| usize::try_from(position.line()).unwrap_or(usize::MAX));
+                let line = line_of(text, record.position());
                 match header.written(&record, line, origin).and_then(|written| read(&written, origin, line)) {
                     Ok(exception) => exceptions.push(exception),
                     Err(found) => mistakes.push(found),
                 }
             }
             Err(fault) => {
-                let line =
-                    fault.position().map_or(0, |position| usize::try_from(position.line()).unwrap_or(usize::MAX));
+                let line = line_of(text, fault.position());
                 mistakes.push(mistake(line, None, fault.to_string(), "write UTF-8 text"));
             }
         }
@@ -64,22 +67,40 @@ pub fn read_csv(text: &str, origin: Origin) -> Result<Vec<Exception>, Mistakes> 
     if mistakes.is_empty() { Ok(exceptions) } else { Err(Mistakes(mistakes)) }
 }
 
+/// The line a record begins on. The crate says where it began to look: comments and empty lines may lie in between.
+fn line_of(text: &str, position: Option<&csv::Position>) -> usize {
+    let Some(position) = position else { return 0 };
+    let start = usize::try_from(position.byte()).unwrap_or(usize::MAX);
+    let passed = text.get(..start).map_or(0, |before| before.bytes().filter(|byte| *byte == b'\n').count());
+    let rest = text.get(start..).unwrap_or_default();
+    let skipped = rest.split_inclusive('\n').take_while(|line| line.trim().is_empty() || line.starts_with('#')).count();
+    passed + skipped + 1
+}
+
+/// A cell as it is shown in a message: what is quoted may be a whole file that was named by mistake.
+fn shown(text: &str) -> String {
+    let short: String = text.chars().take(LONGEST_SHOWN).collect();
+    format!("{short:?}{}", if short.len() < text.len() { ".." } else { "" })
+}
+
 /// Where each column of a file is.
 struct Header(Vec<usize>);
 
-fn read_header(record: &csv::StringRecord, origin: Origin) -> Result<Header, Mistakes> {
+fn read_header(record: &csv::StringRecord, origin: Origin, line: usize) -> Result<Header, Mistakes> {
     let mut columns = Vec::new();
     let mut mistakes = Vec::new();
     let mut refuse = |message: String, fix: String| {
-        mistakes.push(Mistake { origin: Some(origin), line: 1, column: None, message, fix });
+        mistakes.push(Mistake { origin: Some(origin), line, column: None, message, fix });
     };
     for name in record {
         let plain = name.to_lowercase();
         let plain = plain.strip_suffix("_local").unwrap_or(&plain);
         match COLUMNS.iter().position(|column| *column == plain) {
             Some(index) if !columns.contains(&index) => columns.push(index),
-            Some(_) => refuse(format!("the column {name:?} is there twice"), "keep one".to_owned()),
-            None => refuse(format!("there is no column {name:?}"), format!("the columns are {}", COLUMNS.join(","))),
+            Some(_) => refuse(format!("the column {} is there twice", shown(name)), "keep one".to_owned()),
+            None => {
+                refuse(format!("there is no column {}", shown(name)), format!("the columns are {}", COLUMNS.join(",")))
+            }
         }
     }
     for needed in ["date", "venue", "kind", "reason"] {
@@ -129,9 +150,13 @@ pub fn read(written: &Written, origin: Origin, line: usize) -> Result<Exception,
         message,
         fix: fix.to_owned(),
     };
-    let date = written.date.parse().map_err(|_| {
-        refuse("date", format!("{:?} is not a date", written.date), "write YYYY-MM-DD, for example 2027-03-15")
+    let date: NaiveDate = written.date.parse().map_err(|_| {
+        refuse("date", format!("{} is not a date", shown(&written.date)), "write YYYY-MM-DD, for example 2027-03-15")
     })?;
+    if !(KNOWABLE_YEARS.0..=KNOWABLE_YEARS.1).contains(&date.year()) {
+        let message = format!("{date} is beyond the years this calendar knows");
+        return Err(refuse("date", message, "write a date from 1700 to 9000"));
+    }
     if written.venue.is_empty() {
         return Err(refuse(
             "venue",
@@ -140,11 +165,12 @@ pub fn read(written: &Written, origin: Origin, line: usize) -> Result<Exception,
         ));
     }
     let names = ExceptionKind::ALL.map(ExceptionKind::name).join(", ");
-    let kind = read_kind(&written.kind)
-        .ok_or_else(|| refuse("kind", format!("{:?} is no kind", written.kind), &format!("write one of {names}")))?;
+    let kind = read_kind(&written.kind).ok_or_else(|| {
+        refuse("kind", format!("{} is no kind", shown(&written.kind)), &format!("write one of {names}"))
+    })?;
     let time = |column, text: &str| {
         let refused =
-            || refuse(column, format!("{text:?} is not a time"), "write HH:MM or HH:MM:SS, for example 13:00");
+            || refuse(column, format!("{} is not a time", shown(text)), "write HH:MM or HH:MM:SS, for example 13:00");
         if text.is_empty() { Ok(None) } else { wall_time(text).map(Some).ok_or_else(refused) }
     };
     let (open, close) = (time("open", &written.open)?, time("close", &written.close)?);
@@ -158,7 +184,7 @@ pub fn read(written: &Written, origin: Origin, line: usize) -> Result<Exception,
         ));
     }
     for (column, text) in [("reason", &written.reason), ("source", &written.source), ("author", &written.author)] {
-        if text.len() > LONGEST_TEXT || text.chars().any(char::is_control) {
+        if text.len() > LONGEST_TEXT || !text.chars().all(is_plain) {
             let message = format!("the text is longer than {LONGEST_TEXT} bytes, or of more than one line");
             return Err(refuse(column, message, "write one line, short and plain"));
         }
@@ -182,7 +208,13 @@ pub fn read(written: &Written, origin: Origin, line: usize) -> Result<Exception,
     })
 }
 
-fn read_kind(name: &str) -> Option<ExceptionKind> {
+/// Neither a control character nor one that turns the direction of a line or breaks it.
+fn is_plain(c: char) -> bool {
+    !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A kind by its name, or by a word people use for it.
+pub(super) fn read_kind(name: &str) -> Option<ExceptionKind> {
     let name = name.to_lowercase();
     let alias = match name.as_str() {
         "closed" | "close" => "closure",
@@ -254,5 +286,5 @@ pub(super) fn read_declared(text: &str) -> Result<Option<Declared>, String> {
     }
     let date = text.parse().map(Declared::On);
     let declared = date.or_else(|_| DateTime::parse_from_rfc3339(text).map(|at| Declared::At(at.to_utc())));
-    declared.map(Some).map_err(|_| format!("{text:?} is neither a date nor an instant"))
+    declared.map(Some).map_err(|_| format!("{} is neither a date nor an instant", shown(text)))
 }

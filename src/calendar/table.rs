@@ -98,6 +98,11 @@ impl Table {
                 table.reasons.push(Arc::clone(&why.reason));
                 u32::try_from(table.reasons.len() - 1).unwrap_or(u32::MAX)
             });
+            if hours.begun_by_operator
+                && let Some(closed) = table.boundaries.last_mut()
+            {
+                closed.operator = true;
+            }
             let boundaries = phases.iter().map(|(local, phase)| (utc(*local), *phase));
             let record = Record {
                 date,

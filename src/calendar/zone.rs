@@ -1,6 +1,6 @@
 //! From wall-clock time to instants, for any year.
 
-use chrono::{Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta, TimeZone};
+use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 
 /// The embedded zone data is written out up to here; later years follow the rules of a year that begins alike.
@@ -34,6 +34,13 @@ fn offset_of(zone: Tz, wall: NaiveDateTime) -> i64 {
         zone.offset_from_local_datetime(&before).earliest()
     });
     offset.map_or(0, |offset| i64::from(offset.fix().local_minus_utc()))
+}
+
+/// What the clock on the wall shows at an instant; the instant itself in UTC at the ends of time, where there is no other day.
+pub(super) fn wall_of(zone: Tz, at: DateTime<Utc>) -> NaiveDateTime {
+    let utc = at.naive_utc();
+    let offset = zone.offset_from_utc_datetime(&written(utc)).fix();
+    utc.checked_add_offset(offset).unwrap_or(utc)
 }
 
 /// The same wall-clock time of a year that the zone data holds.

@@ -39,9 +39,11 @@ pub async fn run(config: Config, log: Option<&str>, colour: bool) -> anyhow::Res
             name = signals.next() => break name,
             _ = hangup.recv() => {
                 systemd::reloading();
-                // What was wrong is in the log; the calendar stays as it was.
-                let _ = daemon.calendars.reload("SIGHUP").await;
-                systemd::ready("the calendar was read anew");
+                // What was wrong is in the log.
+                systemd::ready(match daemon.calendars.reload("SIGHUP").await {
+                    Ok(()) => "the calendar was read anew",
+                    Err(_) => "the calendar stays as it was; the log says why",
+                });
             }
         }
     };

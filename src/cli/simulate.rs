@@ -57,7 +57,7 @@ pub async fn run(arguments: &Arguments, config: &Config) -> anyhow::Result<()> {
     }
     let calendars = super::calendar::load(config).await?;
     let calendars = match arguments.as_of {
-        Some(known_at) => calendars.as_of(known_at)?,
+        Some(known_at) => calendars.as_of(known_at),
         None => calendars,
     };
     let calendar = super::calendar::of(&calendars, &config.calendar.exchange)?;

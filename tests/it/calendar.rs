@@ -154,6 +154,22 @@ async fn exceptions_are_for_operators_and_refused_with_a_reason() {
     assert_eq!(list["exceptions"][0]["id"], first["id"]);
     assert_eq!(list["exceptions"][0]["author"], "operator");
     let all = running.get(PATH).await.1;
+    let (_, us) = send(
+        &running,
+        Method::POST,
+        "/api/v1/calendar/US/exceptions",
+        Some(TOKEN),
+        json!({"date": "2027-03-17", "kind": "halt", "halt_start": "10:00", "halt_end": "10:15", "reason": "Drill"}),
+    )
+    .await;
+    let there = format!("{PATH}/{}", us["id"].as_str().unwrap());
+    let (status, answer) = send(&running, Method::DELETE, &there, Some(TOKEN), Value::Null).await;
+    assert!(
+        status == StatusCode::CONFLICT && answer["detail"].as_str().unwrap().contains("/US/exceptions/"),
+        "{answer}"
+    );
+    assert_eq!(running.get("/api/v1/calendar/US/exceptions?origin=api").await.1["exceptions"][0]["id"], us["id"]);
+    assert_eq!(running.get(&format!("{PATH}?origin=foo")).await.0, 400);
     assert!(all["exceptions"].as_array().unwrap().len() > 40 && all["exceptions"][0]["origin"] == "built_in");
     let gone = |query: &'static str| send(&running, Method::DELETE, query, Some(TOKEN), Value::Null);
     assert_eq!(gone("/api/v1/calendar/XNYS/exceptions?date=2027-03-17").await.0, StatusCode::NOT_FOUND);
@@ -202,7 +218,7 @@ async fn a_file_is_watched_and_a_bad_one_changes_nothing() {
     let until = async |what: &str, holds: &dyn Fn(&Value) -> bool| {
         eventually(what, async || {
             world.clock.advance(chrono::TimeDelta::milliseconds(250));
-            holds(&running.get(PATH).await.1)
+            holds(&send(&running, Method::GET, PATH, Some(TOKEN), Value::Null).await.1)
         })
         .await;
     };
@@ -222,19 +238,122 @@ async fn a_file_is_watched_and_a_bad_one_changes_nothing() {
         (format!("{HEADER}2027-03-16,US,closure,,,,,A,,,\n2027-03-16,XNYS,closure,,,,,B,,,\n"), "told twice"),
     ] {
         write(&bad);
-        until("the mistake is told", &|list| list["file_fault"].as_str().is_some_and(|fault| fault.contains(word)))
-            .await;
+        until("the mistake is told", &|list| list["fault"].as_str().is_some_and(|fault| fault.contains(word))).await;
         assert_eq!(kind().await, "closure", "a bad file changes nothing: {word}");
     }
+    // The file may hold anything: what is wrong with it is for operators.
+    let public = running.get(PATH).await.1;
+    assert_eq!((&public["in_order"], &public["fault"]), (&json!(false), &Value::Null));
     std::fs::remove_file(&file).unwrap();
     until("the missing file is told", &|list| {
-        list["file_fault"].as_str().is_some_and(|fault| fault.contains("No such file"))
+        list["fault"].as_str().is_some_and(|fault| fault.contains("No such file"))
     })
     .await;
     assert_eq!(kind().await, "closure");
     write(HEADER);
-    until("all is well again", &|list| list["file_fault"].is_null()).await;
+    until("all is well again", &|list| list["fault"].is_null()).await;
     assert_eq!(kind().await, "full");
+    running.stop().await;
+}
+
+/// What was stored and does not fit any more (a newer file, or a newer version, knows better) is left out and told, and keeps
+/// nothing from starting or changing.
+#[tokio::test]
+async fn a_stored_exception_that_does_not_fit_any_more_stops_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("exceptions.csv");
+    std::fs::write(&file, HEADER).unwrap();
+    let settings = [("BELLWETHER_CALENDAR__EXCEPTIONS", file.to_str().unwrap())];
+    let world = world("2027-03-12T14:00:00Z", Engine::Sqlite, &settings).await;
+    let running = world.start().await;
+    let mut ids = Vec::new();
+    for day in ["2027-03-15", "2027-03-16"] {
+        let (_, answer) =
+            post(&running, json!({"date": day, "kind": "late_open", "open": "10:00", "reason": "Snow"})).await;
+        ids.push(answer["id"].as_str().unwrap().to_owned());
+    }
+    let closures = format!("{HEADER}2027-03-15,XNYS,closure,,,,,Flood,,,\n2027-03-16,XNYS,closure,,,,,Flood,,,\n");
+    std::fs::write(&file, closures).unwrap();
+    let kind =
+        async |running: &Running| running.get("/api/v1/calendar/XNYS/why?date=2027-03-15").await.1["kind"].clone();
+    eventually("the closure is in force", async || {
+        world.clock.advance(chrono::TimeDelta::milliseconds(250));
+        kind(&running).await == "closure"
+    })
+    .await;
+    running.stop().await;
+    let running = world.start().await;
+    assert_eq!(kind(&running).await, "closure", "the same answer after a restart");
+    let list = running.get(&format!("{PATH}?origin=api")).await.1;
+    let told: Vec<_> =
+        list["exceptions"].as_array().unwrap().iter().map(|row| row["left_out"].as_str().unwrap()).collect();
+    assert!(told.len() == 2 && told[0].contains("2027-03-15 is closed (Flood)"), "{list}");
+    assert_eq!(list["in_order"], false);
+    let (status, _) = post(&running, json!({"date": "2027-03-18", "kind": "closure", "reason": "Fire"})).await;
+    assert_eq!(status, StatusCode::CREATED, "an unrelated change goes through");
+    for id in ids {
+        let (status, answer) = send(&running, Method::DELETE, &format!("{PATH}/{id}"), Some(TOKEN), Value::Null).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+    }
+    assert_eq!(running.get(PATH).await.1["in_order"], true);
+    running.stop().await;
+}
+
+/// A caller that hangs up in the middle leaves the database and the calendar at one.
+#[tokio::test]
+async fn callers_that_hang_up_part_nothing() {
+    use tokio::io::AsyncWriteExt;
+    let world = world("2027-03-12T14:00:00Z", Engine::Sqlite, &[]).await;
+    let running = world.start().await;
+    for day in 1..=28 {
+        let body = json!({"date": format!("2030-10-{day:02}"), "kind": "closure", "reason": "Drill"}).to_string();
+        let mut stream = tokio::net::TcpStream::connect(running.daemon.api).await.unwrap();
+        let length = body.len();
+        let request = format!(
+            "POST {PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        // Gone at another point of the work each time.
+        for _ in 0..day * 3 {
+            tokio::task::yield_now().await;
+        }
+        drop(stream);
+    }
+    // A last call goes through the same door, so whatever the others did is done.
+    let (status, _) = post(&running, json!({"date": "2030-11-04", "kind": "closure", "reason": "Drill"})).await;
+    assert_eq!(status, StatusCode::CREATED);
+    let stored: std::collections::BTreeSet<String> =
+        running.daemon.store.calendar_exceptions().await.unwrap().into_iter().map(|row| row.written.date).collect();
+    let list = running.get(&format!("{PATH}?origin=api")).await.1;
+    let shown = list["exceptions"].as_array().unwrap().iter().map(|row| row["date"].as_str().unwrap().to_owned());
+    assert_eq!(shown.collect::<std::collections::BTreeSet<_>>(), stored);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_that_could_not_be_read_is_tried_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("exceptions.csv");
+    std::fs::write(&file, HEADER).unwrap();
+    let settings = [("BELLWETHER_CALENDAR__EXCEPTIONS", file.to_str().unwrap())];
+    let world = world("2027-03-12T14:00:00Z", Engine::Sqlite, &settings).await;
+    let running = world.start().await;
+    let until = async |what: &str, holds: &dyn Fn(&Value) -> bool| {
+        eventually(what, async || {
+            world.clock.advance(chrono::TimeDelta::milliseconds(250));
+            holds(&send(&running, Method::GET, PATH, Some(TOKEN), Value::Null).await.1)
+        })
+        .await;
+    };
+    // A directory in its place is no file; a pipe would never end.
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    until("what is wrong is told", &|list| list["fault"].as_str().is_some_and(|fault| fault.contains("no plain file")))
+        .await;
+    std::fs::remove_dir(&file).unwrap();
+    std::fs::write(&file, format!("{HEADER}2027-03-16,XNYS,closure,,,,,Flood,,,\n")).unwrap();
+    until("all is well again", &|list| list["in_order"] == true).await;
+    assert_eq!(running.get("/api/v1/calendar/XNYS/why?date=2027-03-16").await.1["kind"], "closure");
     running.stop().await;
 }
 
@@ -291,10 +410,14 @@ async fn the_calendar_answers_over_http() {
         ("/api/v1/calendar/XNYS/sessions?from=2027-01-01&to=2026-01-01", 400, "after"),
         ("/api/v1/calendar/XNYS/sessions?from=2026-01-01&to=2027-01-01&limit=9999", 400, "limit"),
         ("/api/v1/calendar/XNYS/why?date=2026-02-30", 400, "a date"),
+        ("/api/v1/calendar/XNYS/at?as_of=yesterday", 400, "RFC 3339"),
     ] {
         let (given, answer) = running.get(path).await;
         assert_eq!(given, status, "{path}");
         assert!(answer["detail"].as_str().unwrap().contains(word), "{path}: {answer}");
+    }
+    for known_at in ["-262143-01-01T00:00:00Z", "%2B262142-12-31T23:59:59Z", "1970-01-01T00:00:00Z"] {
+        assert_eq!(running.get(&format!("/api/v1/calendar/XTKS/at?as_of={known_at}")).await.0, 200, "{known_at}");
     }
     let metrics =
         crate::harness::client().get(format!("http://{}/metrics", running.daemon.metrics)).send().await.unwrap();
@@ -430,6 +553,12 @@ fn a_file_is_checked_before_it_is_trusted() {
     let (code, text) = run(&["calendar", "check", "bad.csv", "--json"]);
     assert_eq!(code, Some(3));
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["mistakes"][0]["line"], 2);
+    // The doctor's advice holds while the configured file is the bad one.
+    let setting = [("BELLWETHER_CALENDAR__EXCEPTIONS", "bad.csv")];
+    let (code, text) = answer(directory.path(), &["calendar", "check", "bad.csv"], &setting);
+    assert!(code == Some(3) && text.contains("bad.csv: line 2: 10 values"), "{text}");
+    let (code, text) = answer(directory.path(), &["calendar", "check", "good.csv"], &setting);
+    assert!(code == Some(0) && text.contains("8 dates would change"), "{text}");
     // A daemon, and every command, refuses to start with it: 78, and where the mistake is.
     let setting = [("BELLWETHER_CALENDAR__EXCEPTIONS", "bad.csv")];
     for command in [

@@ -78,6 +78,7 @@ fn rows_that_do_not_fit_the_calendar_are_refused() {
         "2027-03-15,XNYS,closure,,,,,One,,,\n2027-03-15,US,closure,,,,,Two,,,",
         "2027-03-15,XNYS,closure,,,,,One,,,\n2027-03-15,XNYS,early_close,,11:00,,,Two,,,",
         "2027-03-15,XMOON,closure,,,,,Nobody is there,,,",
+        "9001-01-02,XNYS,closure,,,,,Too far,,,",
     ];
     insta::assert_snapshot!(cases.map(mistakes).join("\n"), @r#"
     line 2, column 1 (date): 2027-03-14 is no session of XNYS (Weekend), so it has no such hours; fix: correct the date, or write kind open if it does trade
@@ -85,12 +86,82 @@ fn rows_that_do_not_fit_the_calendar_are_refused() {
     line 2, column 3 (kind): 2025-01-09 is closed (National day of mourning for former President Carter); fix: write kind open with the hours, or clear in a line before it
     line 2, column 5 (close): the session of XNYS on 2026-11-27 would be 13:00-13:00; fix: write times that leave some session between open and close
     line 2, column 6 (halt_start): the halt 15:30-16:00 is not within the session of XNYS on 2027-03-15, 09:30-16:00; fix: write a late_open or an early_close for its beginning or end
-    line 3, column 6 (halt_start): the halts 10:00-11:00 and 10:30-11:30 on 2027-03-15 overlap; fix: write one halt from the first to the last time
+    line 3, column 6 (halt_start): the halts 10:00-11:00 and 10:30-11:30 on 2027-03-15 overlap; fix: write one halt from the first to the last time, after a clear where one of them is built in
     line 3, column 1 (date): 2027-03-15 is told twice (line 2 too: date); fix: keep one line
     line 3, column 1 (date): 2027-03-15 is told twice (line 2 too: close); fix: keep one line
     line 3, column 3 (kind): 2027-03-15 is closed (One); fix: write kind open with the hours, or clear in a line before it
     line 2, column 2 (venue): there is no venue "XMOON"; fix: write US for all of New York, or one of ARCX, BATS, EDGX, IEXG, XCBO, XETR, XHKG, XLON, XNAS, XNYS, XPAR, XTKS, XTSE
+    line 2, column 1 (date): 9001-01-02 is beyond the years this calendar knows; fix: write a date from 1700 to 9000
     "#);
+}
+
+#[test]
+fn lines_are_counted_as_an_editor_counts_them() {
+    let text = "# ours\n\n# and more\ndate,venue,kind,reason\n\n# soon\n2027-03-15,XNYS,closure,Flood\n\n2027-03-16,XNYS,nap,Flood\n";
+    assert!(read_csv(text, Origin::File).unwrap_err().to_string().starts_with("line 9, column 3 (kind)"));
+    let header = "# ours\n\ndate,venue,kind\n";
+    assert!(read_csv(header, Origin::File).unwrap_err().to_string().starts_with("line 3: the column reason"));
+    let long = format!("{}\n{},XNYS,closure,,,,,Flood,,,", COLUMNS.join(","), "x".repeat(10_000));
+    assert!(
+        read_csv(&long, Origin::File).unwrap_err().to_string().len() < 200,
+        "a file that is none is not told whole"
+    );
+    let bent = "2027-03-15,XNYS,closure,,,,,Flood \u{202e}doolF,,,";
+    assert!(mistakes(bent).contains("one line, short and plain"));
+}
+
+#[test]
+fn halts_and_breaks_cover_one_another() {
+    let tokyo = |rows: &str| with_rows(rows).map(|set| set.of("XTKS").unwrap());
+    let phase = |calendar: &Calendar, time: &str| calendar.at(at(&format!("2027-03-15T{time}:00+09:00"))).phase;
+    let over = tokyo("2027-03-15,XTKS,halt,,,11:00,13:00,Fault,,,").unwrap();
+    for (time, expected) in [
+        ("10:59", Phase::Regular),
+        ("11:00", Phase::Halt),
+        ("11:45", Phase::Halt),
+        ("12:45", Phase::Halt),
+        ("13:00", Phase::Regular),
+    ] {
+        assert_eq!(phase(&over, time), expected, "{time}");
+    }
+    let inside = tokyo("2027-03-15,XTKS,halt,,,11:45,12:00,Fault,,,").unwrap();
+    let phases = ["11:30", "11:45", "12:00", "12:15", "12:30"].map(|time| phase(&inside, time));
+    assert_eq!(phases, [Phase::Break, Phase::Halt, Phase::Break, Phase::Break, Phase::Regular]);
+    // A session neither opens nor closes within its break.
+    for rows in ["2027-03-15,XTKS,late_open,11:30,,,,Fault,,,", "2027-03-15,XTKS,late_open,12:00,,,,Fault,,,"] {
+        assert!(mistakes(rows).contains("within the break 11:30-12:30"), "{rows}");
+    }
+    assert!(mistakes("2027-03-15,XTKS,early_close,,12:30,,,Fault,,,").contains("write the time the break begins"));
+    assert!(tokyo("2027-03-15,XTKS,late_open,12:30,,,,Fault,,,").is_ok());
+    assert!(tokyo("2027-03-15,XTKS,early_close,,11:30,,,Fault,,,").is_ok());
+}
+
+#[test]
+fn an_answer_says_when_an_operator_lies_behind_it() {
+    let open = with_rows("2026-11-28,XNYS,open,,,,,A Saturday,,,").unwrap().of("XNYS").unwrap();
+    let friday = open.at(at("2026-11-28T02:00:00Z"));
+    assert_eq!((friday.next_transition, friday.confidence), (at("2026-11-28T09:00:00Z"), Confidence::Operator));
+    let late = with_rows("2026-11-30,XCBO,late_open,11:00,,,,Fault,,,").unwrap().of("XCBO").unwrap();
+    assert_eq!(late.at(at("2026-11-30T15:00:00Z")).confidence, Confidence::Operator);
+    let early = with_rows("2026-11-30,XNYS,early_close,,11:00,,,Flood,,,").unwrap().of("XNYS").unwrap();
+    assert_eq!(
+        early.at(at("2026-11-29T15:00:00Z")).confidence,
+        Confidence::Official,
+        "the weekend before is as it was"
+    );
+}
+
+#[test]
+fn a_session_ends_before_the_night_of_the_next_one() {
+    let nights = |rows: &str| {
+        let exceptions = read_csv(&format!("{}\n{rows}", COLUMNS.join(",")), Origin::File).unwrap();
+        Calendars::build(Operator { exceptions, overnight: vec!["ARCX".to_owned()], known_at: None })
+    };
+    let refused = nights("2026-12-08,ARCX,late_close,,22:00,,,Fault,,,").unwrap_err().to_string();
+    assert!(refused.contains("after the night session has begun, 21:00"), "{refused}");
+    let calendar = nights("2026-12-08,ARCX,late_close,,20:30,,,Fault,,,").unwrap().of("ARCX").unwrap();
+    let evening = calendar.at(at("2026-12-09T01:29:00Z"));
+    assert_eq!((evening.phase, evening.next_transition), (Phase::Regular, at("2026-12-09T01:30:00Z")));
 }
 
 #[test]

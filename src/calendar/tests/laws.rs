@@ -246,6 +246,12 @@ fn the_ends_of_time_are_answered_without_a_panic() {
         XNYS.previous_session(day);
     }
     assert_eq!(XNYS.sessions(date("2027-03-15"), date("2027-03-14")).count(), 0);
+    for day in ["9001-01-02", "1699-12-31"] {
+        assert!(!XNYS.why(date(day)).is_session && XNYS.session(date(day)).is_none(), "{day}");
+    }
+    // A Monday in the summer of a year that the zone data does not hold, half an hour past midnight in New York.
+    assert_eq!(XNYS.wall(at("2150-07-06T04:30:00Z")).to_string(), "2150-07-06 00:30:00");
+    assert_eq!(At::ask(&XNYS, at("2150-07-06T04:30:00Z")).reason, None);
 }
 
 #[test]

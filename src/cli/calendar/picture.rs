@@ -138,7 +138,7 @@ fn legend(calendar: &Calendar, first: NaiveDate, last: NaiveDate) -> String {
 /// The hours of a session on the wall of its market.
 pub fn hours(calendar: &Calendar, session: &Session) -> String {
     let local = |at: DateTime<Utc>| {
-        let text = at.with_timezone(&calendar.zone()).format("%H:%M:%S").to_string();
+        let text = calendar.wall(at).format("%H:%M:%S").to_string();
         text.strip_suffix(":00").map(str::to_owned).unwrap_or(text)
     };
     let pauses =
