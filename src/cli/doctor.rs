@@ -76,7 +76,12 @@ async fn calendar(config: &Config, now: DateTime<Utc>) -> Vec<Check> {
         };
         Check { area: "calendar", check, ok, found, fix }
     };
-    let mut checks = vec![check("exceptions file", exceptions_file(config))];
+    let file = exceptions_file(config);
+    let usable = file.is_ok();
+    let mut checks = vec![check("exceptions file", file)];
+    if !usable {
+        return checks;
+    }
     let calendar = match super::calendar::chosen(config).await {
         Ok(calendar) => calendar,
         Err(fault) => {
