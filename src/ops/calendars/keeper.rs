@@ -72,7 +72,7 @@ pub struct Changed {
 }
 
 impl CalendarKeeper {
-    /// A keeper of `shared`; `sources` are what [`load`] made it from.
+    /// A keeper of `shared`; `sources` are what [`super::load`] made it from.
     pub fn new(
         shared: Arc<SharedCalendars>,
         sources: Sources,
