@@ -11,7 +11,7 @@ use crate::calendar::Calendar;
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseTarget};
 use crate::jobs;
-use crate::schedule::{Fire, fires};
+use crate::schedule::{Trigger, fires};
 use crate::store::RunState;
 
 /// The schedule.
@@ -31,6 +31,12 @@ pub enum Command {
         /// How many
         #[arg(short = 'n', long = "limit", default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
         count: u32,
+        /// After this instant (RFC 3339) instead of now
+        #[arg(long, value_name = "INSTANT")]
+        after: Option<DateTime<Utc>>,
+        /// The fires of this trigger instead of the table's, e.g. "close+5m" or "cron */5 9-16 * * 1-5 America/New_York"
+        #[arg(long, value_name = "TRIGGER")]
+        trigger: Option<Trigger>,
         /// One JSON object a line
         #[arg(long)]
         json: bool,
@@ -61,7 +67,22 @@ pub async fn run(command: &Command, config: &Config, clock: &dyn Clock) -> anyho
     let calendar = super::calendar::chosen(config).await?;
     match command {
         Command::Ls { limit, json } => list(config, &calendar, clock.now(), *limit, *json).await,
-        Command::Next { count, json } => next(config, &calendar, clock.now(), *count as usize, *json),
+        Command::Next { count, after, trigger, json } => {
+            let (now, count) = (clock.now(), *count as usize);
+            let after = after.unwrap_or(now);
+            let fires: Vec<_> = match trigger {
+                Some(trigger) => {
+                    let slots = trigger.slots(&calendar, after, DateTime::<Utc>::MAX_UTC).take(count);
+                    slots.map(|slot| (slot, trigger.to_string())).collect()
+                }
+                None => {
+                    let table = jobs::table(config);
+                    let fires = fires(&table, &calendar, after, DateTime::<Utc>::MAX_UTC).take(count);
+                    fires.map(|fire| (fire.slot, fire.job.to_owned())).collect()
+                }
+            };
+            next(&fires, &calendar, now, *json)
+        }
     }
 }
 
@@ -106,18 +127,17 @@ async fn last_runs(config: &Config) -> anyhow::Result<HashMap<(String, RunState)
     Ok(last?)
 }
 
-fn next(config: &Config, calendar: &Calendar, now: DateTime<Utc>, count: usize, json: bool) -> anyhow::Result<()> {
-    let table = jobs::table(config);
-    let next = fires(&table, calendar, now, DateTime::<Utc>::MAX_UTC).take(count);
+fn next(fires: &[(DateTime<Utc>, String)], calendar: &Calendar, now: DateTime<Utc>, json: bool) -> anyhow::Result<()> {
     let local = |at: DateTime<Utc>| at.with_timezone(&calendar.zone());
     if json {
-        return next.into_iter().try_for_each(|Fire { slot, job }| {
-            output::print_json(&Next { at: output::utc(slot), local: local(slot).to_rfc3339(), job })
+        return fires.iter().try_for_each(|(slot, job)| {
+            output::print_json(&Next { at: output::utc(*slot), local: local(*slot).to_rfc3339(), job })
         });
     }
-    let rows = next.map(|Fire { slot, job }| {
-        let local = local(slot).format("%a %Y-%m-%d %H:%M:%S %Z").to_string();
-        vec![output::utc(slot), local, output::span(slot - now), job.to_owned()]
+    let rows = fires.iter().map(|(slot, job)| {
+        let local = local(*slot).format("%a %Y-%m-%d %H:%M:%S %Z").to_string();
+        let when = if *slot < now { "past".to_owned() } else { output::span(*slot - now) };
+        vec![output::utc(*slot), local, when, job.clone()]
     });
     output::print(&output::table(&["UTC", "LOCAL", "IN", "JOB"], &rows.collect::<Vec<_>>()))
 }

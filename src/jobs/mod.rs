@@ -11,7 +11,7 @@ use chrono::{NaiveTime, TimeDelta};
 use chrono_tz::America::New_York;
 
 use crate::config::Config;
-use crate::schedule::{JobSpec, Misfire, Trigger};
+use crate::schedule::{ClockChange, JobSpec, Misfire, Trigger};
 use crate::scheduler::Entry;
 pub use ingest::Ingest;
 pub use market_data::{CycleSummary, MarketData};
@@ -36,13 +36,13 @@ pub fn table(config: &Config) -> Vec<JobSpec> {
     #[rustfmt::skip]
     let table = vec![
         spec(RENEWALS, "decides about subscriptions whose period ended",
-            Trigger::Daily { at: three, zone: New_York }, Misfire::RunOnce, seconds(60), hours(22), 20),
+            Trigger::Daily { at: three, zone: New_York, change: ClockChange::default() }, Misfire::RunOnce, seconds(60), hours(22), 20),
         spec(INGEST, "quotes the whole universe and publishes it",
             while_open, Misfire::WhilePhaseOpen, seconds(10), cadence * 9 / 10, 1),
         spec(INGEST_CLOSE, "takes the closing prices",
-            Trigger::AfterClose(minutes(5)), Misfire::RunOnce, seconds(60), days(5), 20),
+            Trigger::Close(minutes(5)), Misfire::RunOnce, seconds(60), days(5), 20),
         spec(HISTORY, "forgets ledger and cycle rows past their retention",
-            Trigger::AfterClose(minutes(30)), Misfire::RunOnce, seconds(60), days(5), 3),
+            Trigger::Close(minutes(30)), Misfire::RunOnce, seconds(60), days(5), 3),
     ];
     table
 }

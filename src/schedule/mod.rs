@@ -1,13 +1,16 @@
 //! PURE: which slots a job has, and what is to be done about those that came due.
 
 mod judge;
+mod reading;
 mod trigger;
+mod wall;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::calendar::Calendar;
 pub use judge::{Verdict, judge, may_run_late};
-pub use trigger::Trigger;
+pub use trigger::{CronPattern, Trigger};
+pub use wall::{ClockChange, Gap, Overlap};
 
 /// What to do about a slot that is noticed late, or not at all until the daemon is back.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,13 +1,17 @@
 //! Slots against a brute-force oracle, and what becomes of late ones.
 
-use chrono::{NaiveDate, NaiveTime, Timelike};
-use chrono_tz::Tz;
+mod oracle;
+
+use chrono::{Datelike, NaiveTime, Timelike};
 
 use super::*;
 use crate::calendar::{Calendars, Phase};
 
 fn xnys() -> std::sync::Arc<Calendar> {
-    Calendars::built_in().unwrap().of("XNYS").unwrap()
+    // Compiled once: some tests ask for it very often.
+    static XNYS: std::sync::LazyLock<std::sync::Arc<Calendar>> =
+        std::sync::LazyLock::new(|| Calendars::built_in().unwrap().of("XNYS").unwrap());
+    std::sync::Arc::clone(&XNYS)
 }
 
 fn at(text: &str) -> DateTime<Utc> {
@@ -18,46 +22,11 @@ fn time(text: &str) -> NaiveTime {
     text.parse().unwrap()
 }
 
-const WALL_TIMES: [&str; 7] = ["03:00:00", "02:30:00", "02:00:00", "01:30:00", "01:00:00", "01:45:00", "00:00:00"];
-
-/// Minute by minute, for each wall-clock time: the first instant of each local date at which the clock shows it, or has
-/// jumped past it.
-fn daily_by_looking(zone: Tz, year: i32) -> [Vec<DateTime<Utc>>; 7] {
-    let start = NaiveDate::from_ymd_opt(year, 1, 1).unwrap().and_time(NaiveTime::MIN).and_utc();
-    let times = WALL_TIMES.map(time);
-    let mut found: [Vec<(NaiveDate, DateTime<Utc>)>; 7] = Default::default();
-    for minute in 0..366 * 24 * 60 {
-        let instant = start + TimeDelta::minutes(minute);
-        let local = instant.with_timezone(&zone);
-        for (at, found) in times.iter().zip(&mut found) {
-            if local.time() >= *at && found.last().is_none_or(|(last, _)| *last < local.date_naive()) {
-                found.push((local.date_naive(), instant));
-            }
-        }
-    }
-    // The first and the last date are cut by the year in UTC.
-    found.map(|found| found[1..found.len() - 1].iter().map(|(_, instant)| *instant).collect())
-}
-
-#[test]
-fn a_daily_slot_comes_once_a_date_over_every_switch() {
-    let calendar = xnys();
-    for zone in [chrono_tz::America::New_York, chrono_tz::Europe::London, chrono_tz::Australia::Lord_Howe] {
-        for year in [2000, 2007, 2026, 2027, 2039] {
-            for (wall, expected) in WALL_TIMES.iter().zip(daily_by_looking(zone, year)) {
-                let trigger = Trigger::Daily { at: time(wall), zone };
-                let (first, last) = (expected[0] - TimeDelta::minutes(1), *expected.last().unwrap());
-                let slots: Vec<_> = trigger.slots(&calendar, first, last).collect();
-                assert_eq!(slots, expected, "{zone} {wall} {year}");
-            }
-        }
-    }
-}
-
 #[test]
 fn three_in_new_york_is_eight_or_seven_in_utc() {
     let calendar = xnys();
-    let trigger = Trigger::Daily { at: time("03:00:00"), zone: chrono_tz::America::New_York };
+    let trigger =
+        Trigger::Daily { at: time("03:00:00"), zone: chrono_tz::America::New_York, change: ClockChange::default() };
     let slots = trigger.slots(&calendar, at("2027-03-13T00:00:00Z"), at("2027-03-15T23:00:00Z"));
     let hours: Vec<u32> = slots.map(|slot| slot.hour()).collect();
     assert_eq!(hours, [8, 7, 7]);
@@ -87,7 +56,7 @@ fn cycles_are_counted_from_the_start_of_the_phase_and_end_with_it() {
 #[test]
 fn the_close_is_the_real_one() {
     let calendar = xnys();
-    let trigger = Trigger::AfterClose(TimeDelta::minutes(5));
+    let trigger = Trigger::Close(TimeDelta::minutes(5));
     let slots: Vec<_> = trigger.slots(&calendar, at("2026-11-25T00:00:00Z"), at("2026-11-30T23:00:00Z")).collect();
     assert_eq!(slots, ["2026-11-25T21:05:00Z", "2026-11-27T18:05:00Z", "2026-11-30T21:05:00Z"].map(at));
     assert_eq!(trigger.next_after(&calendar, at("2026-11-27T18:05:00Z")), at("2026-11-30T21:05:00Z"), "strictly after");
@@ -147,10 +116,98 @@ fn fires_of_all_jobs_come_in_order_of_time_then_of_the_table() {
     let calendar = xnys();
     let mut jobs = vec![spec(Misfire::RunOnce), spec(Misfire::RunOnce)];
     jobs[0].name = "first";
-    jobs[0].trigger = Trigger::Daily { at: time("09:33:00"), zone: chrono_tz::America::New_York };
+    jobs[0].trigger =
+        Trigger::Daily { at: time("09:33:00"), zone: chrono_tz::America::New_York, change: ClockChange::default() };
     jobs[1].name = "second";
     let found: Vec<String> = fires(&jobs, &calendar, at("2027-03-15T13:00:00Z"), at("2027-03-15T13:36:00Z"))
         .map(|fire| format!("{} {}", fire.slot.time(), fire.job))
         .collect();
     assert_eq!(found, ["13:30:00 second", "13:33:00 first", "13:33:00 second", "13:36:00 second"]);
+}
+
+#[test]
+fn triggers_are_written_as_they_are_read() {
+    for text in [
+        "daily 03:00 America/New_York",
+        "daily 03:00:30 Europe/London gap skip overlap both",
+        "session-day 03:30",
+        "session-day 02:30 overlap last",
+        "every 180s while pre,regular",
+        "every 5m",
+        "every 90s",
+        "every 24h",
+        "open-15m",
+        "open",
+        "close+5m",
+        "close+90s",
+        "cron */5 9-16 * * 1-5 America/New_York",
+        "cron 0 30 1 * * * UTC overlap last",
+        "cron 0 * * * * America/New_York gap shift",
+        "at 2027-03-15T14:00:00Z",
+    ] {
+        let trigger: Trigger = text.parse().unwrap_or_else(|fault| panic!("{text}: {fault}"));
+        assert_eq!(trigger.to_string(), text);
+        assert_eq!(trigger.to_string().parse::<Trigger>().as_ref(), Ok(&trigger));
+    }
+    let refused = [
+        "",
+        "weekly",
+        "daily 25:00 UTC",
+        "daily 03:00 Mars/Olympus",
+        "daily 03:00",
+        "every 0s",
+        "every 5 m",
+        "every 500d",
+        "every 5m while lunch",
+        "open~5m",
+        "close+5",
+        "cron * * * *  UTC",
+        "cron 61 * * * * UTC",
+        "cron */5 * * * *",
+        "at noon",
+        "daily 03:00 UTC gap jump",
+        "session-day 03:30 twice",
+    ];
+    let faults = refused.map(|text| format!("{text:?}: {}", text.parse::<Trigger>().unwrap_err()));
+    insta::assert_snapshot!(faults.join("\n"), @r#"
+    "": "" is no trigger; write one of: daily HH:MM ZONE, session-day HH:MM, every SPAN [while PHASE,PHASE], open[+-SPAN], close[+-SPAN], cron PATTERN ZONE, at INSTANT; a SPAN is a number with s, m, h or d
+    "weekly": "weekly" is no trigger; write one of: daily HH:MM ZONE, session-day HH:MM, every SPAN [while PHASE,PHASE], open[+-SPAN], close[+-SPAN], cron PATTERN ZONE, at INSTANT; a SPAN is a number with s, m, h or d
+    "daily 25:00 UTC": "25:00" is not a time; write HH:MM or HH:MM:SS
+    "daily 03:00 Mars/Olympus": "Mars/Olympus" is no zone; write an IANA name such as America/New_York
+    "daily 03:00": "daily 03:00" is no trigger; write one of: daily HH:MM ZONE, session-day HH:MM, every SPAN [while PHASE,PHASE], open[+-SPAN], close[+-SPAN], cron PATTERN ZONE, at INSTANT; a SPAN is a number with s, m, h or d
+    "every 0s": "0s" is too short; the shortest is 1s
+    "every 5 m": "every 5 m" is no trigger; write one of: daily HH:MM ZONE, session-day HH:MM, every SPAN [while PHASE,PHASE], open[+-SPAN], close[+-SPAN], cron PATTERN ZONE, at INSTANT; a SPAN is a number with s, m, h or d
+    "every 500d": "500d" is longer than a year
+    "every 5m while lunch": "lunch" is not a phase
+    "open~5m": "~5m" is no offset; write +5m or -15m
+    "close+5": "5" is no span; write a whole number with s, m, h or d, for example 180s
+    "cron * * * *  UTC": 4 fields; write five, or six with seconds first, then the zone
+    "cron 61 * * * * UTC": "61 * * * *" is no cron pattern: Component error: Number out of bounds.
+    "cron */5 * * * *": the zone is missing; write cron PATTERN ZONE, for example cron */5 9-16 * * 1-5 America/New_York
+    "at noon": "noon" is not an RFC 3339 instant
+    "daily 03:00 UTC gap jump": "jump" is none of shift, skip
+    "session-day 03:30 twice": "twice" is not understood; write gap shift|skip or overlap first|last|both
+    "#);
+}
+
+#[test]
+fn the_other_triggers() {
+    let calendar = xnys();
+    let slots = |trigger: &str, from: &str, to: &str| -> Vec<String> {
+        let trigger: Trigger = trigger.parse().unwrap();
+        trigger.slots(&calendar, at(from), at(to)).map(|slot| slot.format("%d %H:%M").to_string()).collect()
+    };
+    // Thanksgiving, a half day, a weekend.
+    let week = ("2026-11-25T00:00:00Z", "2026-12-01T00:00:00Z");
+    assert_eq!(slots("session-day 03:30", week.0, week.1), ["25 08:30", "27 08:30", "30 08:30"]);
+    assert_eq!(slots("open-15m", week.0, week.1), ["25 14:15", "27 14:15", "30 14:15"]);
+    assert_eq!(slots("close-1h", week.0, week.1), ["25 20:00", "27 17:00", "30 20:00"]);
+    assert_eq!(slots("every 6h", "2026-11-25T00:00:00Z", "2026-11-25T18:00:00Z"), ["25 06:00", "25 12:00", "25 18:00"]);
+    assert_eq!(slots("at 2026-11-25T14:00:00Z", week.0, week.1), ["25 14:00"]);
+    assert_eq!(slots("at 2026-11-25T00:00:00Z", week.0, week.1), [""; 0], "strictly after");
+    assert_eq!(slots("cron 0 12 29 2 * UTC", "2025-01-01T00:00:00Z", "2033-01-01T00:00:00Z"), ["29 12:00", "29 12:00"]);
+    assert_eq!(slots("cron 0 0 31 2 * UTC", "2025-01-01T00:00:00Z", "2033-01-01T00:00:00Z"), [""; 0], "never due");
+    let seconds: Trigger = "cron * * * * * * America/New_York".parse().unwrap();
+    let start = at("2027-11-07T04:59:59Z");
+    assert_eq!(seconds.slots(&calendar, start, start + TimeDelta::seconds(90)).count(), 90);
 }

@@ -1,22 +1,42 @@
 //! When a job is due.
 
 use std::fmt;
+use std::sync::Arc;
 
-use chrono::{DateTime, Days, LocalResult, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, NaiveDateTime, NaiveTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
+use super::wall::{self, ClockChange, Gap, Overlap};
 use crate::calendar::{Calendar, Phase};
 
-/// A rule that gives instants. Pure: the same calendar and the same `after` give the same slot.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A rule that gives instants. Pure: the same calendar and the same `after` give the same slot. Written and read as
+/// docs/schedule.md says.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Trigger {
-    /// Once each calendar date at a wall-clock time of a zone. A time that a switch to summer time leaves out is moved to
-    /// the first instant after the gap; one that happens twice counts the first time.
+    /// Once each calendar date at a wall-clock time of a zone.
     Daily {
         /// Wall-clock time.
         at: NaiveTime,
         /// Where the clock hangs.
         zone: Tz,
+        /// What on the nights the clocks change.
+        change: ClockChange,
+    },
+    /// Once each session date of the calendar, at a wall-clock time of its zone.
+    SessionDay {
+        /// Wall-clock time.
+        at: NaiveTime,
+        /// What on the nights the clocks change.
+        change: ClockChange,
+    },
+    /// Whenever the wall clock of a zone shows what a cron pattern says.
+    Cron {
+        /// Five fields, or six with seconds first.
+        pattern: CronPattern,
+        /// Where the clock hangs.
+        zone: Tz,
+        /// What on the nights the clocks change.
+        change: ClockChange,
     },
     /// Every so long while the market is in one of the phases, counted from the start of the phase, in elapsed time.
     EveryWhile {
@@ -25,8 +45,57 @@ pub enum Trigger {
         /// The phases.
         phases: Vec<Phase>,
     },
-    /// So long after the real close of each session: 13:05 on a half day for five minutes.
-    AfterClose(TimeDelta),
+    /// Every so long, counted from 1970-01-01T00:00:00Z, in elapsed time.
+    Every(TimeDelta),
+    /// So long before (negative) or after the real opening of each session.
+    Open(TimeDelta),
+    /// The same of the real close: 13:05 on a half day for five minutes after it.
+    Close(TimeDelta),
+    /// Once.
+    At(DateTime<Utc>),
+}
+
+/// A cron pattern that was understood.
+#[derive(Debug, Clone)]
+pub struct CronPattern(Arc<croner::Cron>);
+
+impl PartialEq for CronPattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl CronPattern {
+    /// Reads five fields, or six with seconds first.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let parser = croner::parser::CronParser::builder().seconds(croner::parser::Seconds::Optional).build();
+        parser
+            .parse(text)
+            .map(|cron| Self(Arc::new(cron)))
+            .map_err(|fault| format!("{text:?} is no cron pattern: {fault}"))
+    }
+
+    /// Whether it is due hour by hour, so that an hour that comes twice is two hours to it and one that is left out is none.
+    pub(super) fn is_hourly(&self) -> bool {
+        let fields: Vec<&str> = self.0.as_str().split_whitespace().collect();
+        let hours = fields.get(fields.len().saturating_sub(4)).copied().unwrap_or_default();
+        hours.starts_with('*')
+    }
+
+    /// The first wall-clock time at or after `from` that it names. The crate is asked in UTC, where no clock ever changes: what
+    /// becomes of a wall-clock time on those nights is decided here (`wall.rs`).
+    fn next(&self, from: NaiveDateTime) -> Option<NaiveDateTime> {
+        self.0.find_next_occurrence(&from.and_utc(), true).ok().map(|found| found.naive_utc())
+    }
+}
+
+impl fmt::Display for CronPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str())
+    }
 }
 
 /// The last instant a schedule can name; nothing is due after it.
@@ -39,12 +108,18 @@ impl Trigger {
     /// The first slot strictly after `after`; [`DateTime::MAX_UTC`] where there is none.
     pub fn next_after(&self, calendar: &Calendar, after: DateTime<Utc>) -> DateTime<Utc> {
         match self {
-            Self::Daily { at, zone } => next_daily(*at, *zone, after),
-            Self::EveryWhile { every, phases } => next_while(calendar, *every, phases, after),
-            Self::AfterClose(offset) => {
-                let Some(shifted) = after.checked_sub_signed(*offset) else { return NEVER };
-                calendar.next_close(shifted).checked_add_signed(*offset).unwrap_or(NEVER)
+            Self::Daily { at, zone, change } => wall::next_after(|from| next_daily(*at, from), *zone, *change, after),
+            Self::Cron { pattern, zone, change } => wall::next_after(|from| pattern.next(from), *zone, *change, after),
+            Self::SessionDay { at, change } => {
+                let next = |from| next_session_day(calendar, *at, from);
+                wall::next_after(next, calendar.zone(), *change, after)
             }
+            Self::EveryWhile { every, phases } => next_while(calendar, *every, phases, after),
+            Self::Every(every) => next_multiple(DateTime::UNIX_EPOCH, *every, after),
+            Self::Open(offset) => shifted(after, *offset, |after| calendar.next_open(after)),
+            Self::Close(offset) => shifted(after, *offset, |after| calendar.next_close(after)),
+            Self::At(at) if after < *at => *at,
+            Self::At(_) => NEVER,
         }
     }
 
@@ -61,30 +136,20 @@ impl Trigger {
     }
 }
 
-fn next_daily(at: NaiveTime, zone: Tz, after: DateTime<Utc>) -> DateTime<Utc> {
-    let today = after.with_timezone(&zone).date_naive();
-    // A zone can be moved across the date line, so the search begins a day early and goes on past a date without the time.
-    let first = today.checked_sub_days(Days::new(1)).unwrap_or(today);
-    first.iter_days().take(5).map(|date| instant_of(date, at, zone)).find(|slot| *slot > after).unwrap_or(NEVER)
+fn next_daily(at: NaiveTime, from: NaiveDateTime) -> Option<NaiveDateTime> {
+    let date = if from.time() <= at { from.date() } else { from.date().succ_opt()? };
+    Some(date.and_time(at))
 }
 
-/// The instant of a wall-clock time: the first of two, or the first instant after the gap that swallowed it.
-fn instant_of(date: NaiveDate, at: NaiveTime, zone: Tz) -> DateTime<Utc> {
-    const MINUTES_OF_A_DAY: i64 = 24 * 60;
-    let wall = date.and_time(at);
-    // Gaps begin and end on whole minutes, so the first minute that exists again is cut to its start.
-    let candidates = (0..=MINUTES_OF_A_DAY).filter_map(|minutes| {
-        let shifted = wall.checked_add_signed(TimeDelta::minutes(minutes))?;
-        match zone.from_local_datetime(&shifted) {
-            LocalResult::Single(instant) | LocalResult::Ambiguous(instant, _) => Some((minutes, instant.to_utc())),
-            LocalResult::None => None,
-        }
-    });
-    match candidates.into_iter().next() {
-        Some((0, instant)) => instant,
-        Some((_, instant)) => instant - TimeDelta::seconds(instant.timestamp().rem_euclid(60)),
-        None => NEVER,
-    }
+fn next_session_day(calendar: &Calendar, at: NaiveTime, from: NaiveDateTime) -> Option<NaiveDateTime> {
+    let today = if from.time() <= at { calendar.nth_session(from.date(), 0) } else { None };
+    Some(today.or_else(|| calendar.nth_session(from.date(), 1))?.and_time(at))
+}
+
+/// The first of the instants that `next` gives, each moved by `offset`, that is after `after`.
+fn shifted(after: DateTime<Utc>, offset: TimeDelta, next: impl Fn(DateTime<Utc>) -> DateTime<Utc>) -> DateTime<Utc> {
+    let Some(before) = after.checked_sub_signed(offset) else { return NEVER };
+    next(before).checked_add_signed(offset).unwrap_or(NEVER)
 }
 
 fn next_while(calendar: &Calendar, every: TimeDelta, phases: &[Phase], after: DateTime<Utc>) -> DateTime<Utc> {
@@ -104,18 +169,61 @@ fn next_multiple(start: DateTime<Utc>, every: TimeDelta, after: DateTime<Utc>) -
     }
     let period = every.num_milliseconds().max(1);
     let passed = (after - start).num_milliseconds() / period + 1;
-    start + TimeDelta::milliseconds(passed * period)
+    start.checked_add_signed(TimeDelta::milliseconds(passed.saturating_mul(period))).unwrap_or(NEVER)
 }
 
 impl fmt::Display for Trigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Daily { at, zone } => write!(f, "daily {} {zone}", at.format("%H:%M")),
+            Self::Daily { at, zone, change } => write!(f, "daily {} {zone}{}", wall_time(*at), changes(*change, false)),
+            Self::SessionDay { at, change } => write!(f, "session-day {}{}", wall_time(*at), changes(*change, false)),
+            Self::Cron { pattern, zone, change } => {
+                write!(f, "cron {pattern} {zone}{}", changes(*change, pattern.is_hourly()))
+            }
             Self::EveryWhile { every, phases } => {
                 let names: Vec<String> = phases.iter().map(ToString::to_string).collect();
-                write!(f, "every {} s while {}", every.num_seconds(), names.join(", "))
+                write!(f, "every {} while {}", span(*every), names.join(","))
             }
-            Self::AfterClose(offset) => write!(f, "close + {} min", offset.num_minutes()),
+            Self::Every(every) => write!(f, "every {}", span(*every)),
+            Self::Open(offset) => write!(f, "open{}", signed(*offset)),
+            Self::Close(offset) => write!(f, "close{}", signed(*offset)),
+            Self::At(at) => write!(f, "at {}", at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)),
         }
+    }
+}
+
+fn wall_time(at: NaiveTime) -> String {
+    let text = at.format("%H:%M:%S").to_string();
+    text.strip_suffix(":00").map(str::to_owned).unwrap_or(text)
+}
+
+/// Only what is not so by itself is written.
+fn changes(change: ClockChange, hourly: bool) -> String {
+    let usual = usual_change(hourly);
+    let gap = (change.gap != usual.gap).then(|| format!(" gap {}", change.gap));
+    let overlap = (change.overlap != usual.overlap).then(|| format!(" overlap {}", change.overlap));
+    [gap, overlap].into_iter().flatten().collect()
+}
+
+/// What a trigger does on the nights the clocks change where nothing is said.
+pub(super) fn usual_change(hourly: bool) -> ClockChange {
+    if hourly { ClockChange { gap: Gap::Skip, overlap: Overlap::Both } } else { ClockChange::default() }
+}
+
+/// A span in its largest whole unit.
+fn span(span: TimeDelta) -> String {
+    let seconds = span.num_seconds();
+    match () {
+        () if seconds != 0 && seconds % 3_600 == 0 => format!("{}h", seconds / 3_600),
+        () if seconds != 0 && seconds % 60 == 0 && seconds >= 300 => format!("{}m", seconds / 60),
+        () => format!("{seconds}s"),
+    }
+}
+
+fn signed(offset: TimeDelta) -> String {
+    match offset.num_seconds() {
+        0 => String::new(),
+        1.. => format!("+{}", span(offset)),
+        ..0 => format!("-{}", span(-offset)),
     }
 }

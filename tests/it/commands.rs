@@ -104,9 +104,9 @@ fn what_reads_works_before_the_first_start_or_says_what_is_missing() {
         jobs.iter().map(|job| format!("{} - {}", job["name"], job["trigger"]).replace('"', "")).collect();
     insta::assert_snapshot!(told.join("\n"), @"
     renewals - daily 03:00 America/New_York
-    ingest - every 180 s while regular
-    ingest-close - close + 5 min
-    history - close + 30 min
+    ingest - every 180s while regular
+    ingest-close - close+5m
+    history - close+30m
     ");
     let directory = tempfile::tempdir().unwrap();
     for command in [&["status"][..], &["runs", "ls"], &["migrate", "status"]] {

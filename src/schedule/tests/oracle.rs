@@ -1,0 +1,150 @@
+//! Triggers on the wall against a clock that is looked at minute by minute, on every night the clocks change.
+
+use std::collections::BTreeMap;
+
+use chrono::{NaiveDate, NaiveDateTime, TimeZone};
+use chrono_tz::Tz;
+
+use super::*;
+
+const ZONES: [Tz; 3] = [chrono_tz::America::New_York, chrono_tz::Europe::London, chrono_tz::Australia::Lord_Howe];
+
+/// The local dates of 2000-2040 on which the clocks of a zone change.
+fn changes_of_clocks(zone: Tz) -> Vec<NaiveDate> {
+    let first = NaiveDate::from_ymd_opt(2000, 1, 1).unwrap();
+    let offset = |date: NaiveDate| *zone.from_utc_datetime(&date.and_time(NaiveTime::MIN)).offset();
+    let dates = first.iter_days().take(41 * 366);
+    dates
+        .filter(|date| offset(*date) != offset(date.succ_opt().unwrap()))
+        .flat_map(|date| [date, date.succ_opt().unwrap()])
+        .collect()
+}
+
+/// What a clock on the wall of `zone` shows from a day before `date` to two days after: each minute's instants in order, and
+/// for each minute that is left out the instant the clock jumps over it.
+struct Wall {
+    shown: BTreeMap<NaiveDateTime, Vec<DateTime<Utc>>>,
+    jumped: BTreeMap<NaiveDateTime, DateTime<Utc>>,
+    span: (DateTime<Utc>, DateTime<Utc>),
+}
+
+impl Wall {
+    fn watch(zone: Tz, date: NaiveDate) -> Self {
+        let start = (date - chrono::Days::new(1)).and_time(NaiveTime::MIN).and_utc();
+        let (mut shown, mut jumped) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::new());
+        let mut last: Option<NaiveDateTime> = None;
+        for minute in 0..4 * 24 * 60 {
+            let instant = start + TimeDelta::minutes(minute);
+            let local = instant.with_timezone(&zone).naive_local();
+            let mut missing = last.map(|last| last + TimeDelta::minutes(1)).filter(|next| *next < local);
+            while let Some(wall) = missing {
+                jumped.insert(wall, instant);
+                missing = Some(wall + TimeDelta::minutes(1)).filter(|next| *next < local);
+            }
+            shown.entry(local).or_default().push(instant);
+            last = Some(local);
+        }
+        // The ends are cut: what is compared lies a day within.
+        Self { shown, jumped, span: (start + TimeDelta::days(1), start + TimeDelta::days(3)) }
+    }
+
+    /// The slots that wall-clock times give under a policy.
+    fn slots(&self, due: impl Fn(NaiveDateTime) -> bool, change: ClockChange) -> Vec<DateTime<Utc>> {
+        let mut slots: Vec<DateTime<Utc>> = Vec::new();
+        for (_, instants) in self.shown.iter().filter(|(wall, _)| due(**wall)) {
+            match change.overlap {
+                Overlap::First => slots.extend(instants.first()),
+                Overlap::Last => slots.extend(instants.last()),
+                Overlap::Both => slots.extend(instants),
+            }
+        }
+        if change.gap == Gap::Shift {
+            slots.extend(self.jumped.iter().filter(|(wall, _)| due(**wall)).map(|(_, instant)| *instant));
+        }
+        slots.sort_unstable();
+        slots.dedup();
+        slots.retain(|slot| self.span.0 < *slot && *slot <= self.span.1);
+        slots
+    }
+}
+
+fn every_policy() -> impl Iterator<Item = ClockChange> {
+    [Gap::Shift, Gap::Skip]
+        .into_iter()
+        .flat_map(|gap| [Overlap::First, Overlap::Last, Overlap::Both].map(|overlap| ClockChange { gap, overlap }))
+}
+
+fn check(trigger: &Trigger, wall: &Wall, due: impl Fn(NaiveDateTime) -> bool, change: ClockChange) {
+    let calendar = xnys();
+    let slots: Vec<_> = trigger.slots(&calendar, wall.span.0, wall.span.1).collect();
+    assert_eq!(slots, wall.slots(due, change), "{trigger} {change:?}");
+}
+
+#[test]
+fn a_daily_time_on_every_night_the_clocks_change_from_2000_to_2040() {
+    for zone in ZONES {
+        let nights = changes_of_clocks(zone);
+        assert!(nights.len() >= 164, "{zone}: {}", nights.len());
+        for night in nights {
+            let wall = Wall::watch(zone, night);
+            for change in every_policy() {
+                for minute in [0, 60, 89, 90, 105, 120, 121, 135, 149, 150, 179, 180, 720] {
+                    let at = NaiveTime::from_num_seconds_from_midnight_opt(minute * 60, 0).unwrap();
+                    check(&Trigger::Daily { at, zone, change }, &wall, |wall| wall.time() == at, change);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn cron_patterns_on_every_night_the_clocks_change() {
+    type Due = fn(NaiveDateTime) -> bool;
+    let patterns: [(&str, Due); 4] = [
+        ("30 1 * * *", |wall| (wall.hour(), wall.minute()) == (1, 30)),
+        ("0 0 3 * * *", |wall| (wall.hour(), wall.minute()) == (3, 0)),
+        ("*/20 * * * *", |wall| wall.minute() % 20 == 0),
+        ("15,45 1-2 * * 0", |wall| {
+            wall.weekday() == chrono::Weekday::Sun && (1..=2).contains(&wall.hour()) && wall.minute() % 30 == 15
+        }),
+    ];
+    for zone in ZONES {
+        // Every night of the rules that hold now, and of those before 2007.
+        for night in
+            changes_of_clocks(zone).into_iter().filter(|night| [2003, 2006, 2007, 2026, 2027].contains(&night.year()))
+        {
+            let wall = Wall::watch(zone, night);
+            for change in every_policy() {
+                for (pattern, due) in patterns {
+                    let pattern = CronPattern::parse(pattern).unwrap();
+                    check(&Trigger::Cron { pattern, zone, change }, &wall, due, change);
+                }
+            }
+        }
+    }
+}
+
+/// What users of other schedulers see on those nights, and must not see here.
+#[test]
+fn the_nights_that_others_get_wrong() {
+    let calendar = xnys();
+    let slots = |trigger: &str, from: &str, to: &str| -> Vec<String> {
+        let trigger: Trigger = trigger.parse().unwrap();
+        trigger.slots(&calendar, at(from), at(to)).map(|slot| slot.format("%d %H:%M").to_string()).collect()
+    };
+    // No spurious second fire when summer time begins.
+    assert_eq!(slots("cron 30 1 * * * America/New_York", "2027-03-14T00:00:00Z", "2027-03-15T00:00:00Z"), ["14 06:30"]);
+    // No silent hour when it ends: an hour that comes twice is two hours to a pattern that is due hour by hour.
+    let autumn = slots("cron */30 * * * * America/New_York", "2027-11-07T04:59:00Z", "2027-11-07T08:00:00Z");
+    assert_eq!(autumn, ["07 05:00", "07 05:30", "07 06:00", "07 06:30", "07 07:00", "07 07:30", "07 08:00"]);
+    // And once for a time that is meant once.
+    let night = ("2027-11-07T00:00:00Z", "2027-11-08T00:00:00Z");
+    assert_eq!(slots("daily 01:30 America/New_York", night.0, night.1), ["07 05:30"]);
+    assert_eq!(slots("daily 01:30 America/New_York overlap last", night.0, night.1), ["07 06:30"]);
+    assert_eq!(slots("daily 01:30 America/New_York overlap both", night.0, night.1), ["07 05:30", "07 06:30"]);
+    let spring = ("2027-03-14T00:00:00Z", "2027-03-15T00:00:00Z");
+    assert_eq!(slots("daily 02:30 America/New_York", spring.0, spring.1), ["14 07:00"]);
+    assert_eq!(slots("daily 02:30 America/New_York gap skip", spring.0, spring.1), [""; 0]);
+    assert_eq!(slots("cron 30 2 * * * America/New_York", spring.0, spring.1), ["14 07:00"]);
+    assert_eq!(slots("daily 02:15 Australia/Lord_Howe", "2026-10-03T00:00:00Z", "2026-10-04T00:00:00Z"), ["03 15:30"]);
+}
