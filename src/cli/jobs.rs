@@ -1,18 +1,23 @@
-//! `jobs ls` and `jobs next`.
+//! `jobs ls | next | verify`.
 
 use std::collections::HashMap;
+use std::ops::Range;
+use std::process::ExitCode;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::{open_to_read, output};
+use super::{FINDINGS, open_to_read, output};
 use crate::calendar::Calendar;
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseTarget};
 use crate::jobs;
 use crate::schedule::{Trigger, fires};
 use crate::store::RunState;
+
+/// A slot that came due so lately may not have been decided yet.
+const UNDECIDED: TimeDelta = TimeDelta::seconds(10);
 
 /// The schedule.
 #[derive(Subcommand, Debug)]
@@ -23,6 +28,18 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
         limit: usize,
         /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Every slot of a span of time has its row in the ledger; exit code 3 and a line for each that has none
+    Verify {
+        /// First instant, RFC 3339
+        #[arg(long)]
+        from: DateTime<Utc>,
+        /// Last instant, which does not count; now if not given
+        #[arg(long)]
+        to: Option<DateTime<Utc>>,
+        /// One JSON object a missing slot
         #[arg(long)]
         json: bool,
     },
@@ -41,6 +58,12 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Serialize)]
+struct Missing<'a> {
+    slot: String,
+    job: &'a str,
 }
 
 #[derive(Serialize)]
@@ -63,10 +86,14 @@ struct Next<'a> {
 }
 
 /// Shows.
-pub async fn run(command: &Command, config: &Config, clock: &dyn Clock) -> anyhow::Result<()> {
+pub async fn run(command: &Command, config: &Config, clock: &dyn Clock) -> anyhow::Result<ExitCode> {
     let calendar = super::calendar::chosen(config).await?;
     match command {
-        Command::Ls { limit, json } => list(config, &calendar, clock.now(), *limit, *json).await,
+        Command::Ls { limit, json } => list(config, &calendar, clock.now(), *limit, *json).await?,
+        Command::Verify { from, to, json } => {
+            let to = to.unwrap_or(clock.now()).min(clock.now() - UNDECIDED);
+            return verify(config, &calendar, *from..to, *json).await;
+        }
         Command::Next { count, after, trigger, json } => {
             let (now, count) = (clock.now(), *count as usize);
             let after = after.unwrap_or(now);
@@ -81,9 +108,47 @@ pub async fn run(command: &Command, config: &Config, clock: &dyn Clock) -> anyho
                     fires.map(|fire| (fire.slot, fire.job.to_owned())).collect()
                 }
             };
-            next(&fires, &calendar, now, *json)
+            next(&fires, &calendar, now, *json)?;
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Every slot that the schedule gives in a span of time must have a row in the ledger: run, skipped or missed.
+async fn verify(
+    config: &Config,
+    calendar: &Calendar,
+    span: Range<DateTime<Utc>>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let store = open_to_read(config).await?;
+    let since = store.jobs_since().await?;
+    let (mut expected, mut missing) = (0, 0);
+    for spec in jobs::table(config) {
+        // Before a job was first known nothing was owed.
+        let Some(since) = since.get(spec.name) else { continue };
+        let from = span.start.max(*since);
+        let rows = store.slots_with_rows(spec.name, from, span.end).await?;
+        // A slot at the very beginning counts, one at the end does not.
+        let instant = TimeDelta::microseconds(1);
+        let slots = spec.trigger.slots(calendar, from - instant, span.end - instant).filter(|slot| slot > since);
+        for slot in slots {
+            expected += 1;
+            if rows.contains(&slot) {
+                continue;
+            }
+            missing += 1;
+            let line = Missing { slot: output::utc(slot), job: spec.name };
+            if json {
+                output::print_json(&line)?;
+            } else {
+                output::print(&format!("MISSING  {}  {}\n", line.slot, line.job))?;
+            }
+        }
+    }
+    store.close().await;
+    eprintln!("{expected} slots by the calendar as it is known now, {missing} without a row in the ledger");
+    Ok(if missing == 0 { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) })
 }
 
 async fn list(

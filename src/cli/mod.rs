@@ -136,7 +136,7 @@ async fn dispatch(arguments: Arguments, environment: &Environment) -> anyhow::Re
             let colour = output::wants_colour_on_stdout(environment);
             calendar::run(&command, &load()?, &*SystemClock::start(), colour).await
         }
-        Command::Jobs(command) => jobs::run(&command, &load()?, &*SystemClock::start()).await.map(done),
+        Command::Jobs(command) => jobs::run(&command, &load()?, &*SystemClock::start()).await,
         Command::Runs(command) => runs::run(&command, &load()?).await.map(done),
         Command::Simulate(command) => simulate::run(&command, &load()?).await.map(done),
         Command::Ingest(command) => {

@@ -1,6 +1,6 @@
 //! The ledger: one row for each slot of each job.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
@@ -173,6 +173,33 @@ impl Store {
         on!(connection.handle(), INSERT, [job, now])?;
         let (since,) = on!(connection.handle(), (DateTime<Utc>,), SELECT, [job], fetch_one)?;
         Ok(since)
+    }
+
+    /// Since when each job's slots are owed.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn jobs_since(&self) -> Result<HashMap<String, DateTime<Utc>>, StoreError> {
+        let mut connection = self.reader().await?;
+        let rows = on!(connection.handle(), (String, DateTime<Utc>), "SELECT name, since FROM jobs", [], fetch_all)?;
+        Ok(rows.into_iter().collect())
+    }
+
+    /// The slots of `job` in `[from, to)` that have a row, whatever became of them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn slots_with_rows(
+        &self,
+        job: &str,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) -> Result<BTreeSet<DateTime<Utc>>, StoreError> {
+        const SQL: &str =
+            "SELECT scheduled_for FROM job_runs WHERE job = $1 AND scheduled_for >= $2 AND scheduled_for < $3";
+        let mut connection = self.reader().await?;
+        let rows = on!(connection.handle(), (DateTime<Utc>,), SQL, [job, from, to], fetch_all)?;
+        Ok(rows.into_iter().map(|(slot,)| slot).collect())
     }
 
     /// The newest slot of `job` that the schedule has decided, or `None` for a job that never had one.

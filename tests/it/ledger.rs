@@ -3,6 +3,7 @@
 use bellwether::store::RunState;
 use chrono::TimeDelta;
 
+use crate::commands::bellwether;
 use crate::harness::{Engine, World, eventually, instant};
 
 #[tokio::test]
@@ -192,4 +193,45 @@ async fn a_ledger_from_the_future_does_not_silence_the_schedule() {
     );
     assert!(running.stats().await["market_overview"]["total_stocks"].as_u64().unwrap() > 500);
     running.stop().await;
+}
+
+async fn a_slot_without_a_row_is_found(engine: Engine) {
+    // In the past of the command's own clock.
+    let world = World::at("2025-03-17T13:29:50Z", engine, &[]).await;
+    let running = world.start().await;
+    running.stats().await;
+    for at in ["2025-03-17T13:30:00Z", "2025-03-17T13:33:00Z", "2025-03-17T13:45:00Z"] {
+        world.advance_to(&running, instant(at)).await;
+    }
+    running.stop().await;
+    let directory = tempfile::tempdir().unwrap();
+    let verify = || {
+        let span = ["jobs", "verify", "--from", "2025-03-17T00:00:00Z", "--to", "2025-03-17T13:45:01Z", "--json"];
+        let output = bellwether(directory.path(), &span, &[("DATABASE_URL", world.database.url.as_str())]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    // Six slots: two in time, three covered by a newer one, and the newest.
+    let (code, missing, told) = verify();
+    assert_eq!((code, missing.as_str()), (Some(0), ""), "{told}");
+    assert!(told.starts_with("6 slots by the calendar as it is known now, 0 without a row"), "{told}");
+    world.database.execute("DELETE FROM job_runs WHERE state = 'missed' AND late_us < 400000000".to_owned()).await;
+    let (code, missing, told) = verify();
+    assert_eq!(
+        (code, missing.as_str()),
+        (
+            Some(3),
+            "{\"slot\":\"2025-03-17T13:39:00Z\",\"job\":\"ingest\"}\n{\"slot\":\"2025-03-17T13:42:00Z\",\"job\":\"ingest\"}\n"
+        ),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn a_slot_without_a_row_is_found_sqlite() {
+    a_slot_without_a_row_is_found(Engine::Sqlite).await;
+}
+
+#[tokio::test]
+async fn a_slot_without_a_row_is_found_postgres() {
+    a_slot_without_a_row_is_found(Engine::Postgres).await;
 }

@@ -39,7 +39,24 @@ on_both_engines!(
     racing_claims_have_one_winner,
     migrating_twice_changes_nothing,
     exceptions_of_the_calendar_are_kept_and_withdrawn,
+    the_slots_with_rows_and_since_when_they_are_owed,
 );
+
+async fn the_slots_with_rows_and_since_when_they_are_owed(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let first = instant(SLOT);
+    let slots: Vec<_> = (0..4).map(|n| first + TimeDelta::minutes(n)).collect();
+    for (slot, state) in slots.iter().zip([RunState::Running, RunState::Missed, RunState::Skipped, RunState::Missed]) {
+        store.claim_runs(&[run("one", *slot, state), run("other", *slot, state)]).await.unwrap();
+    }
+    let found = store.slots_with_rows("one", slots[1], slots[3]).await.unwrap();
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), slots[1..3], "the first counts, the last does not");
+    assert!(store.slots_with_rows("none", slots[0], slots[3]).await.unwrap().is_empty());
+    store.register_job("one", slots[2]).await.unwrap();
+    store.register_job("one", slots[3]).await.unwrap();
+    assert_eq!(store.jobs_since().await.unwrap(), [("one".to_owned(), slots[2])].into_iter().collect());
+}
 
 async fn exceptions_of_the_calendar_are_kept_and_withdrawn(engine: Engine) {
     let database = Database::create(engine).await;
