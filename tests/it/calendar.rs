@@ -362,7 +362,7 @@ async fn sighup_reads_the_file_again_and_the_log_names_what_is_wrong() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("exceptions.csv");
     std::fs::write(&file, HEADER).unwrap();
-    let settings = [("BELLWETHER_CALENDAR__EXCEPTIONS", file.to_str().unwrap())];
+    let settings = [("BELLWETHER_CALENDAR__EXCEPTIONS", file.to_str().unwrap()), ("OPERATOR_TOKEN", TOKEN)];
     let mut process = Process::start(directory.path(), &settings);
     process.signal("HUP");
     let line = process.until(|line| line["message"] == "the calendar was read anew");
@@ -371,6 +371,12 @@ async fn sighup_reads_the_file_again_and_the_log_names_what_is_wrong() {
     process.signal("HUP");
     let line = process.until(|line| line["message"] == "the calendar has changed");
     assert_eq!((&line["date"], &line["after"]), (&json!("2027-03-16"), &json!("closure (Flood)")));
+    // What came over HTTP is taken in once, not a second time by those who watch the database.
+    let url = format!("http://{}{PATH}", process.api);
+    let row = json!({"date": "2027-03-17", "kind": "closure", "reason": "Fire"}).to_string();
+    let sent = crate::harness::client().post(url).bearer_auth(TOKEN).body(row).send().await.unwrap();
+    assert_eq!(sent.status(), StatusCode::CREATED);
+    process.until(|line| line["cause"] == "operator");
     std::fs::write(&file, format!("{HEADER}2027-03-16,XNYS,closed for ever,,,,,Flood,,,\n")).unwrap();
     process.signal("HUP");
     let line = process.until(|line| line["message"] == "the calendar stays as it was");
@@ -380,6 +386,7 @@ async fn sighup_reads_the_file_again_and_the_log_names_what_is_wrong() {
     assert_eq!(why["kind"], "closure");
     process.signal("TERM");
     assert_eq!(process.exit_code(), Some(0));
+    assert!(!process.log.iter().any(|line| line["cause"] == "database changed"), "{:#?}", process.log);
 }
 
 #[tokio::test]

@@ -122,24 +122,31 @@ impl CalendarKeeper {
     }
 
     async fn read_again(&self, state: &mut Sources) -> Result<Vec<Change>, CalendarFault> {
-        let rows = self.store.calendar_exceptions().await?;
+        let stored = self.with_rows(state).await?;
         let file = match self.config.exceptions.clone() {
             Some(path) => blocking(move || read_file(&path)).await,
             None => Ok(Vec::new()),
         };
         let with_file = match file {
-            Ok(file) => self.show_new(state, Sources { file, rows: rows.clone(), ..state.clone() }).await,
+            Ok(file) => self.show_new(state, Sources { file, ..stored.clone() }).await,
             Err(fault) => Err(fault),
         };
         match with_file {
             // The last good file with the newest rows: a mistake in the file must not hold back what came over HTTP.
-            Err(fault) if rows != state.rows => {
-                let changes = self.show_new(state, Sources { rows, ..state.clone() }).await?;
+            Err(fault) if stored.rows != state.rows => {
+                let changes = self.show_new(state, stored).await?;
                 self.tell("database", &changes);
                 Err(fault)
             }
             result => result,
         }
+    }
+
+    /// The same sources with the rows that the database has now.
+    async fn with_rows(&self, state: &Sources) -> Result<Sources, CalendarFault> {
+        // Asked first, so that a row that comes in between makes another number.
+        let revision = Some(self.store.calendar_exceptions_revision().await?);
+        Ok(Sources { rows: self.store.calendar_exceptions().await?, revision, ..state.clone() })
     }
 
     /// Compiles, compares and swaps.
@@ -154,6 +161,11 @@ impl CalendarKeeper {
         self.show();
         self.nudge.notify_one();
         Ok(changes)
+    }
+
+    async fn unfit(&self, sources: &Sources) -> Result<Vec<LeftOut>, CalendarFault> {
+        let (sources, config) = (sources.clone(), self.config.clone());
+        blocking(move || sources.build(&config).map(|(_, left_out)| left_out)).await
     }
 
     async fn compile(&self, sources: &Sources) -> Result<Compiled, CalendarFault> {
@@ -201,12 +213,12 @@ impl CalendarKeeper {
         let written = read(&written, Origin::Api, 1).map_err(refuse)?.written();
         let mut state = self.state.lock().await;
         // Another instance may have changed them since.
-        let mut next = Sources { rows: self.store.calendar_exceptions().await?, ..state.clone() };
+        let mut next = self.with_rows(&state).await?;
         if let Some(row) = next.rows.iter().find(|row| is_same(&row.written, &written)).cloned() {
             self.show_new(&mut state, next).await?;
             return Ok(Changed { row, repeated: true, changes: Vec::new() });
         }
-        let unfit_before = next.build(&self.config)?.1;
+        let unfit_before = self.unfit(&next).await?;
         let row = ExceptionRow { id: Uuid::now_v7(), written, created_at: self.clock.now() };
         next.rows.push(row.clone());
         let Compiled { left_out, changes, .. } = self.compile(&next).await?;
@@ -236,8 +248,8 @@ impl CalendarKeeper {
 
     async fn withdraw_whole(&self, id: Uuid, dry_run: bool) -> Result<Changed, CalendarFault> {
         let mut state = self.state.lock().await;
-        let mut next = Sources { rows: self.store.calendar_exceptions().await?, ..state.clone() };
-        let unfit_before = next.build(&self.config)?.1;
+        let mut next = self.with_rows(&state).await?;
+        let unfit_before = self.unfit(&next).await?;
         let index = next.rows.iter().position(|row| row.id == id).ok_or(CalendarFault::Unknown)?;
         let row = next.rows.remove(index);
         let Compiled { left_out, changes, .. } = self.compile(&next).await?;
@@ -256,7 +268,7 @@ impl CalendarKeeper {
 
     /// Goes by what the database has now: a write whose end is not known, or that lost to another one, is settled by looking.
     async fn settle(&self, state: &mut Sources, cause: &str) -> Result<(), CalendarFault> {
-        let next = Sources { rows: self.store.calendar_exceptions().await?, ..state.clone() };
+        let next = self.with_rows(state).await?;
         let changes = self.show_new(state, next).await?;
         self.tell(cause, &changes);
         Ok(())
@@ -269,10 +281,7 @@ impl CalendarKeeper {
 
     /// Watches the file and the database (which other instances may share) until told to stop.
     pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
-        let (mut read, mut revision) = {
-            let state = self.state.lock().await;
-            (state.stamp, state.revision)
-        };
+        let mut read = self.state.lock().await.stamp;
         let (mut seen, mut pending, mut warned) = (read, None, None);
         for look in 1_u32.. {
             tokio::select! {
@@ -287,8 +296,8 @@ impl CalendarKeeper {
             }
             let each_second = look.is_multiple_of(LOOKS_PER_SECOND);
             if each_second && let Ok(asked) = self.store.calendar_exceptions_revision().await {
-                pending = pending.or((revision != Some(asked)).then_some("database changed"));
-                revision = Some(asked);
+                let known = self.state.lock().await.revision;
+                pending = pending.or((known != Some(asked)).then_some("database changed"));
             }
             if let Some(cause) = pending.filter(|cause| settled && (*cause != RETRY || each_second)) {
                 read = now;
