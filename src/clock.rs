@@ -27,6 +27,12 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// Time since some fixed point of this process; never steps back.
     fn monotonic(&self) -> Duration;
 
+    /// Time since the host was started, also while it slept.
+    fn boottime(&self) -> Duration;
+
+    /// Returns once `span` has passed, whatever is done to the wall clock meanwhile.
+    fn pause(&self, span: Duration) -> Sleep<'_>;
+
     /// Returns once the wall clock has reached `at`; at once when it has already.
     fn sleep_until(&self, at: DateTime<Utc>) -> Sleep<'_>;
 
@@ -70,6 +76,15 @@ impl Clock for SystemClock {
         self.started.elapsed()
     }
 
+    fn boottime(&self) -> Duration {
+        boottime().unwrap_or_else(|| self.monotonic())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that waits on the host's clock")]
+    fn pause(&self, span: Duration) -> Sleep<'_> {
+        Box::pin(tokio::time::sleep(span))
+    }
+
     #[expect(clippy::disallowed_methods, reason = "this is the one place that waits on the host's clock")]
     fn sleep_until(&self, at: DateTime<Utc>) -> Sleep<'_> {
         Box::pin(async move {
@@ -82,6 +97,18 @@ impl Clock for SystemClock {
             }
         })
     }
+}
+
+#[cfg(target_os = "linux")]
+fn boottime() -> Option<Duration> {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::try_from(time).ok()
+}
+
+/// Elsewhere the monotonic clock stands for it: a host that slept is not told from a clock that was set.
+#[cfg(not(target_os = "linux"))]
+fn boottime() -> Option<Duration> {
+    None
 }
 
 /// A clock that stands still until it is moved. Its monotonic time follows its wall time.
@@ -156,6 +183,14 @@ impl Clock for SimClock {
 
     fn monotonic(&self) -> Duration {
         (self.now() - self.origin).to_std().unwrap_or(Duration::ZERO)
+    }
+
+    fn boottime(&self) -> Duration {
+        self.monotonic()
+    }
+
+    fn pause(&self, span: Duration) -> Sleep<'_> {
+        self.sleep(span)
     }
 
     fn sleep_until(&self, at: DateTime<Utc>) -> Sleep<'_> {

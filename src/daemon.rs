@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
@@ -20,8 +21,10 @@ use crate::market::{Universe, UniverseError};
 use crate::metrics;
 use crate::ops::calendars::{self, CalendarFault, CalendarKeeper};
 use crate::ops::systemd;
-use crate::scheduler::{Ledger, Planner, Status, spawn_cron_waker};
-use crate::store::{Access, Origin, Store, StoreError};
+use crate::scheduler::{
+    Leadership, Ledger, Operations, Planner, PlannerOptions, PrepareError, Status, spawn_cron_waker,
+};
+use crate::store::{Access, Store, StoreError};
 
 /// The universe that is quoted when no file is named.
 const BUILT_IN_UNIVERSE: &str = include_str!("../config/universe.csv");
@@ -32,6 +35,9 @@ const METRICS_CONNECTIONS: usize = 16;
 /// How often readers' words about the data are looked over.
 const REFRESH: Duration = Duration::from_secs(1);
 
+/// The longest runs that are cut off may take to end and be written down.
+const CUT_OFF: Duration = Duration::from_secs(15);
+
 /// The longest open answers may take at the end.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
@@ -41,6 +47,9 @@ pub enum StartError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The clock is behind the ledger (exit code 69).
+    #[error(transparent)]
+    Clock(PrepareError),
     /// A listener (exit code 69).
     #[error("cannot listen on {address}: {cause}; choose another address for `{key}`")]
     Listen {
@@ -68,6 +77,15 @@ pub enum StartError {
     /// The provider.
     #[error("ingest.provider")]
     Provider(#[from] FetchError),
+}
+
+impl From<PrepareError> for StartError {
+    fn from(fault: PrepareError) -> Self {
+        match fault {
+            PrepareError::Store(fault) => Self::Store(fault),
+            fault @ PrepareError::ClockBehindLedger { .. } => Self::Clock(fault),
+        }
+    }
 }
 
 /// The parts that a cycle needs, for the daemon and for `ingest once`.
@@ -142,10 +160,13 @@ pub struct Daemon {
     pub calendars: Arc<CalendarKeeper>,
     /// The database.
     pub store: Store,
+    owner: String,
     clock: SharedClock,
     lifecycle: Arc<Lifecycle>,
     planning: CancellationToken,
     serving: CancellationToken,
+    leadership: Arc<Leadership>,
+    cut_off: CancellationToken,
     runs: TaskTracker,
     tasks: TaskTracker,
     drain: Duration,
@@ -172,11 +193,19 @@ impl Daemon {
             Retention { store: parts.store.clone(), clock: Arc::clone(&parts.clock), keep: config.retention };
         let entries = jobs::entries(&config, &parts.market, &renewals, retention);
         let planning = CancellationToken::new();
-        let mut planner = Planner::new(entries, parts.ledger.clone(), config.retention, planning.clone());
+        let options = PlannerOptions {
+            retention: config.retention,
+            lease: config.lease,
+            trust_clock: config.trust_clock,
+            host: host_name(),
+        };
+        let mut planner = Planner::new(entries, parts.ledger.clone(), options, planning.clone());
         if !parts.market.restore().await? {
             info!("there is no stored snapshot; a cycle is run at once");
         }
         planner.prepare().await?;
+        let market = Arc::clone(&parts.market);
+        planner.run_at_start(jobs::INGEST, move || market.wants_cycle());
         let (shared, store, clock) = (Arc::clone(&parts.calendar), parts.store.clone(), Arc::clone(&parts.clock));
         let (sources, calendars) = (parts.exceptions.clone(), config.calendar.clone());
         let keeper = CalendarKeeper::new(shared, sources, calendars, store, clock, planner.nudge());
@@ -187,17 +216,21 @@ impl Daemon {
             scheduler: planner.status(),
             calendars: Arc::new(keeper),
             store: parts.store.clone(),
+            owner: parts.ledger.owner.clone(),
             clock: Arc::clone(&parts.clock),
             lifecycle: Arc::default(),
             planning,
             serving: CancellationToken::new(),
+            leadership: planner.leadership(),
+            cut_off: planner.cut_off(),
             runs: planner.runs(),
             tasks: TaskTracker::new(),
             drain: config.drain,
         };
-        daemon.spawn_listeners(&config, &parts, renewals, recorder, (api_listener, metrics_listener));
+        let listeners = (api_listener, metrics_listener);
+        daemon.spawn_listeners(&config, &parts, renewals, recorder, listeners, planner.nudge());
         daemon.tasks.spawn(Arc::clone(&daemon.calendars).watch(daemon.serving.clone()));
-        daemon.spawn_planner(planner, &parts, config.cron_waker).await?;
+        daemon.spawn_planner(planner, &parts, config.cron_waker).await;
         daemon.lifecycle.set_ready();
         daemon.announce(&config, &parts);
         Ok(daemon)
@@ -210,8 +243,11 @@ impl Daemon {
         renewals: Arc<Renewals>,
         recorder: metrics_exporter_prometheus::PrometheusHandle,
         (api_listener, metrics_listener): (TcpListener, TcpListener),
+        nudge: Arc<Notify>,
     ) {
-        let renewals_spec = jobs::table(config).into_iter().find(|spec| spec.name == jobs::RENEWALS);
+        let table = jobs::table(config);
+        let renewals_spec = table.iter().find(|spec| spec.name == jobs::RENEWALS).cloned();
+        let operations = Operations { ledger: parts.ledger.clone(), table, by: "by an operator over HTTP" };
         let app = Arc::new(App {
             clock: Arc::clone(&parts.clock),
             calendar: Arc::clone(&parts.calendar),
@@ -222,6 +258,8 @@ impl Daemon {
             scheduler: Arc::clone(&self.scheduler),
             runs: self.runs.clone(),
             ledger: parts.ledger.clone(),
+            operations,
+            planner: nudge,
             renewals,
             renewals_spec: renewals_spec.unwrap_or_else(|| unreachable!("the table has a line for renewals")),
             lifecycle: Arc::clone(&self.lifecycle),
@@ -240,11 +278,9 @@ impl Daemon {
         }
     }
 
-    async fn spawn_planner(&self, planner: Planner, parts: &Parts, cron_waker: bool) -> Result<(), StoreError> {
+    async fn spawn_planner(&self, planner: Planner, parts: &Parts, cron_waker: bool) {
         let nudge = planner.nudge();
-        if parts.market.wants_cycle() {
-            planner.run_now(jobs::INGEST, Origin::ColdStart).await?;
-        }
+        self.tasks.spawn(Arc::clone(&self.leadership).keep(Arc::clone(&nudge), self.planning.clone()));
         self.tasks.spawn(planner.run());
         if cron_waker && let Err(fault) = spawn_cron_waker(nudge, self.planning.clone()).await {
             warn!(error = %fault, "tokio-cron-scheduler did not start; the planner wakes by its own clock");
@@ -264,7 +300,6 @@ impl Daemon {
         });
         let (status, clock) = (Arc::clone(&self.scheduler), Arc::clone(&parts.clock));
         self.tasks.spawn(systemd::keep_alive(status, clock, self.planning.clone()));
-        Ok(())
     }
 
     fn announce(&self, config: &Config, parts: &Parts) {
@@ -301,8 +336,15 @@ impl Daemon {
         let under_way = self.scheduler.running();
         info!(runs = under_way, "stopping");
         if tokio::time::timeout(self.drain, self.runs.wait()).await.is_err() {
-            let cut_off = self.scheduler.running();
-            warn!(runs = cut_off, "runs are cut off; the next start takes them up again");
+            warn!(runs = self.scheduler.running(), "runs are told to end; the next start takes them up again");
+            self.cut_off.cancel();
+            if tokio::time::timeout(CUT_OFF, self.runs.wait()).await.is_err() {
+                warn!(runs = self.scheduler.running(), "runs are left behind; the next start takes them up again");
+            }
+        }
+        // Whoever beats no more need not be waited for.
+        if let Err(fault) = self.store.retire(&self.owner).await {
+            debug!(error = %fault, "the other instances find out by themselves that this one has ended");
         }
         self.serving.cancel();
         self.tasks.close();
@@ -314,6 +356,11 @@ impl Daemon {
         }
         info!(uptime_s = self.clock.monotonic().as_secs(), "stopped");
     }
+}
+
+/// For people: which host an instance is on.
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -34,7 +34,12 @@ const TABLE: &[(&str, Kind, Option<Unit>, &str)] = &[
         Some(Unit::Seconds),
         "When the planner last looked at the schedule and could write the ledger, as Unix time.",
     ),
-    ("bellwether_job_runs_total", Counter, None, "Slots by what became of them: ok, failed, skipped, missed, lost."),
+    (
+        "bellwether_job_runs_total",
+        Counter,
+        None,
+        "Slots by what became of them: ok, failed, skipped, missed, cancelled, lost.",
+    ),
     (
         "bellwether_job_lateness_seconds",
         Histogram,
@@ -54,6 +59,16 @@ const TABLE: &[(&str, Kind, Option<Unit>, &str)] = &[
         "When a job last ended well, as Unix time.",
     ),
     ("bellwether_job_next_due_timestamp_seconds", Gauge, Some(Unit::Seconds), "The next slot of a job, as Unix time."),
+    (
+        "bellwether_job_overdue_seconds",
+        Gauge,
+        Some(Unit::Seconds),
+        "How long a job has been without the success it owes, in the time in which it is due: market time for one that goes by sessions.",
+    ),
+    ("bellwether_job_paused", Gauge, None, "1 while the slots of a job are left out because it is paused."),
+    ("bellwether_leader", Gauge, None, "1 on the instance that plans, 0 on one that stands by."),
+    ("bellwether_leader_epoch", Gauge, None, "The epoch of the last term of this instance as planner."),
+    ("bellwether_clock_events_total", Counter, None, "Times the clock of the host was set or the host slept, by kind."),
     ("bellwether_calendar_phase", Gauge, None, "1 for the phase the market is in, 0 for the others."),
     (
         "bellwether_calendar_next_transition_timestamp_seconds",
@@ -155,6 +170,10 @@ pub fn started(now: DateTime<Utc>) {
     for reason in ["host", "too_large", "slow_body", "unauthorized"] {
         counter!("bellwether_http_rejected_total", "reason" => reason).absolute(0);
     }
+    for kind in ["step", "suspend"] {
+        counter!("bellwether_clock_events_total", "kind" => kind).absolute(0);
+    }
+    gauge!("bellwether_leader").set(0.0);
     for outcome in ["complete", "incomplete", "failed"] {
         counter!("bellwether_ingest_cycles_total", "outcome" => outcome).absolute(0);
     }
@@ -191,7 +210,7 @@ pub fn scheduler_ticked(now: DateTime<Utc>) {
 
 /// A job exists: its counters begin at zero, so that the first event is a rise.
 pub fn job_registered(job: &'static str) {
-    for state in ["ok", "failed", "skipped", "missed", "lost"] {
+    for state in ["ok", "failed", "skipped", "missed", "cancelled", "lost"] {
         counter!("bellwether_job_runs_total", "job_name" => job, "state" => state).absolute(0);
     }
 }
@@ -223,6 +242,27 @@ pub fn job_late(job: &'static str, late: TimeDelta) {
 /// When a job is due next.
 pub fn job_next_due(job: &'static str, next: DateTime<Utc>) {
     gauge!("bellwether_job_next_due_timestamp_seconds", "job_name" => job).set(unix_seconds(next));
+}
+
+/// How long a job has been without the success it owes.
+pub fn job_overdue(job: &'static str, overdue: TimeDelta) {
+    gauge!("bellwether_job_overdue_seconds", "job_name" => job).set(seconds(overdue));
+}
+
+/// Whether a job is paused.
+pub fn job_paused(job: &'static str, paused: bool) {
+    gauge!("bellwether_job_paused", "job_name" => job).set(f64::from(u8::from(paused)));
+}
+
+/// Whether this instance plans, and in which term.
+pub fn leader(plans: bool, epoch: i64) {
+    gauge!("bellwether_leader").set(f64::from(u8::from(plans)));
+    gauge!("bellwether_leader_epoch").set(epoch as f64);
+}
+
+/// The clock was set, or the host slept.
+pub fn clock_event(kind: &'static str) {
+    counter!("bellwether_clock_events_total", "kind" => kind).increment(1);
 }
 
 /// Whether the ledger can be written.

@@ -68,7 +68,8 @@ async fn run(app: &Arc<App>, limit: u32) -> Result<(Uuid, Renewed), Problem> {
     };
     let app = Arc::clone(app);
     let run_id = ticket.context.id;
-    let living = Living::begin(&app.scheduler, ticket.job, run_id, Place::Beside);
+    let stop = ticket.context.stop.clone();
+    let living = Living::begin(&app.scheduler, ticket.job, run_id, Place::Beside, stop);
     let work = app.runs.clone().spawn(async move {
         let _living = living;
         let renewed = app.renewals.process(RenewalRequest { run_id, limit, dry_run: false }).await;
@@ -76,7 +77,7 @@ async fn run(app: &Arc<App>, limit: u32) -> Result<(Uuid, Renewed), Problem> {
             Ok(renewed) => Ok(renewed.report()),
             Err(fault) => Err(JobError::Fail(fault.to_string())),
         };
-        app.ledger.finish(&ticket, &result).await;
+        app.ledger.finish(&ticket, result).await;
         renewed
     });
     let ended = work.await.map_err(|fault| {

@@ -12,6 +12,7 @@ mod hours;
 mod observe;
 mod query;
 mod routes;
+mod schedule;
 mod server;
 mod stocks;
 
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use secrecy::SecretString;
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use crate::calendar::SharedCalendars;
@@ -28,7 +30,7 @@ use crate::ingest::Board;
 use crate::jobs::{MarketData, Renewals};
 use crate::ops::calendars::CalendarKeeper;
 use crate::schedule::JobSpec;
-use crate::scheduler::{Ledger, Status};
+use crate::scheduler::{Ledger, Operations, Status};
 use crate::store::Store;
 pub use routes::{api, metrics_page};
 pub use server::{Limits, serve};
@@ -83,6 +85,10 @@ pub struct App {
     pub runs: TaskTracker,
     /// Runs that are asked for over HTTP go into the ledger too.
     pub ledger: Ledger,
+    /// What operators can do to the schedule and the ledger.
+    pub operations: Operations,
+    /// Makes the planner look at once.
+    pub planner: Arc<Notify>,
     /// The renewal run.
     pub renewals: Arc<Renewals>,
     /// Its line of the job table.

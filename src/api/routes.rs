@@ -9,7 +9,7 @@ use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, delete, get, ha
 
 use super::guard::KnownHosts;
 use super::observe::Observed;
-use super::{App, billing, calendar, exceptions, health, hours, stocks};
+use super::{App, billing, calendar, exceptions, health, hours, schedule, stocks};
 
 /// What kind of path it is: its methods, and the manner of its errors.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,17 @@ pub fn api(app: Arc<App>) -> BoxEndpoint<'static, Response> {
         ("/api/v1/calendar/:mic/exceptions", Modern(CHANGE),
             get(exceptions::list).post(exceptions::add).delete(exceptions::withdraw)),
         ("/api/v1/calendar/:mic/exceptions/:id", Modern("DELETE"), delete(exceptions::withdraw_by_id)),
+        ("/api/v1/jobs", Modern(READ), get(schedule::jobs)),
+        ("/api/v1/jobs/next", Modern(READ), get(schedule::next)),
+        ("/api/v1/jobs/verify", Modern(READ), get(schedule::verify)),
+        ("/api/v1/jobs/:name/pause", Modern("POST"), post(schedule::pause)),
+        ("/api/v1/jobs/:name/resume", Modern("POST"), post(schedule::resume)),
+        ("/api/v1/jobs/:name/run", Modern("POST"), post(schedule::run)),
+        ("/api/v1/jobs/:name/backfill", Modern("POST"), post(schedule::backfill)),
+        ("/api/v1/runs", Modern(READ), get(schedule::runs)),
+        ("/api/v1/runs/:id", Modern(READ), get(schedule::show)),
+        ("/api/v1/runs/:id/retry", Modern("POST"), post(schedule::retry)),
+        ("/api/v1/runs/:id/cancel", Modern("POST"), post(schedule::cancel)),
         ("/livez", Probe, get(health::livez)),
         ("/live", Probe, get(health::livez)),
         ("/readyz", Probe, get(health::readyz)),

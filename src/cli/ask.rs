@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -13,7 +14,7 @@ use crate::config::Config;
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// The largest answer that is looked at.
-const MOST_BYTES: u64 = 64 * 1024;
+const MOST_BYTES: u64 = 1024 * 1024;
 
 /// Where the daemon of a configuration is asked; one that listens everywhere on loopback.
 pub fn address_of(config: &Config) -> SocketAddr {
@@ -25,13 +26,44 @@ pub fn address_of(config: &Config) -> SocketAddr {
     SocketAddr::new(ip, config.listen.port())
 }
 
-/// One plain GET, under a name that is served; gives status and body. A whole HTTP client would be most of a command's start.
+/// One plain GET, under a name that is served; gives status and body.
 ///
 /// # Errors
 /// When nobody answers in time, or what answers is no HTTP.
 pub async fn get(address: SocketAddr, config: &Config, path: &str) -> anyhow::Result<(u16, String)> {
+    ask(address, config, &format!("GET {path}"), "", "").await
+}
+
+/// One plain POST of a JSON body by an operator.
+///
+/// # Errors
+/// When nobody answers in time, or what answers is no HTTP.
+pub async fn post(
+    address: SocketAddr,
+    config: &Config,
+    path: &str,
+    token: &SecretString,
+    body: &str,
+) -> anyhow::Result<(u16, String)> {
+    let headers = format!(
+        "Authorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
+        token.expose_secret(),
+        body.len()
+    );
+    ask(address, config, &format!("POST {path}"), &headers, body).await
+}
+
+/// A whole HTTP client would be most of a command's start.
+async fn ask(
+    address: SocketAddr,
+    config: &Config,
+    what: &str,
+    headers: &str,
+    body: &str,
+) -> anyhow::Result<(u16, String)> {
     let host = config.allowed_hosts.iter().find(|host| *host != "*").map(|host| host.trim_start_matches('.'));
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", host.unwrap_or("localhost"));
+    let host = host.unwrap_or("localhost");
+    let request = format!("{what} HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\r\n{body}");
     let asked = async {
         let mut stream = TcpStream::connect(address).await?;
         stream.write_all(request.as_bytes()).await?;

@@ -7,7 +7,6 @@ use anyhow::{Context, bail};
 use clap::Subcommand;
 use serde::Serialize;
 use tracing::warn;
-use uuid::Uuid;
 
 use super::{FAILED, output};
 use crate::clock::SharedClock;
@@ -78,6 +77,7 @@ fn plan(parts: &Parts, json: bool) -> anyhow::Result<ExitCode> {
 
 async fn once(config: &Config, parts: &Parts, json: bool) -> anyhow::Result<ExitCode> {
     let spec = jobs::spec_of(config, jobs::INGEST).context("the table has no ingest job")?;
+    parts.store.beat(&parts.ledger.owner, "command line", parts.clock.now()).await?;
     // What is known of symbols that fail now stays known.
     parts.market.restore().await?;
     let Some(ticket) = parts.ledger.claim_now(&spec, Origin::Manual).await? else {
@@ -86,13 +86,14 @@ async fn once(config: &Config, parts: &Parts, json: bool) -> anyhow::Result<Exit
     let context = &ticket.context;
     let result = tokio::select! {
         result = parts.market.cycle(context.id, context.slot, context.deadline) => result,
-        () = keep_heard_of(parts, context.id) => unreachable!("it beats for ever"),
+        () = keep_heard_of(parts) => unreachable!("it beats for ever"),
     };
     let report = match &result {
         Ok(summary) => Ok(serde_json::to_value(summary)?),
         Err(fault) => Err(JobError::Fail(fault.to_string())),
     };
-    parts.ledger.finish(&ticket, &report).await;
+    parts.ledger.finish(&ticket, report).await;
+    parts.store.retire(&parts.ledger.owner).await?;
     match result {
         Ok(summary) => show(&summary, json).map(|()| ExitCode::SUCCESS),
         Err(fault) => {
@@ -103,12 +104,13 @@ async fn once(config: &Config, parts: &Parts, json: bool) -> anyhow::Result<Exit
 }
 
 /// Another process on the same database must not take a long call for a dead one.
-async fn keep_heard_of(parts: &Parts, id: Uuid) {
+async fn keep_heard_of(parts: &Parts) {
+    let started_at = parts.clock.now();
     loop {
-        parts.clock.sleep(HEARTBEAT).await;
-        if let Err(fault) = parts.store.heartbeat(&[id], parts.clock.now()).await {
+        if let Err(fault) = parts.store.beat(&parts.ledger.owner, "command line", started_at).await {
             warn!(error = %fault, "the ledger could not be told that the cycle goes on");
         }
+        parts.clock.pause(HEARTBEAT).await;
     }
 }
 

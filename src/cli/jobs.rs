@@ -1,6 +1,5 @@
-//! `jobs ls | next | verify`.
+//! `jobs ls | next | pause | resume | run | backfill | verify`.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::process::ExitCode;
 
@@ -8,13 +7,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::{FINDINGS, open_to_read, output};
+use super::operate::{self, act};
+use super::{FINDINGS, output};
 use crate::calendar::Calendar;
-use crate::clock::Clock;
-use crate::config::{Config, DatabaseTarget};
+use crate::clock::SharedClock;
+use crate::config::Config;
 use crate::jobs;
 use crate::schedule::{Trigger, fires};
-use crate::store::RunState;
+use crate::scheduler::{JobState, Verb};
 
 /// A slot that came due so lately may not have been decided yet.
 const UNDECIDED: TimeDelta = TimeDelta::seconds(10);
@@ -22,7 +22,7 @@ const UNDECIDED: TimeDelta = TimeDelta::seconds(10);
 /// The schedule.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Every job: trigger, policy, last success, next slot
+    /// Every job: trigger, policies, last success, next slot
     Ls {
         /// At most so many
         #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
@@ -51,12 +51,64 @@ pub enum Command {
         /// After this instant (RFC 3339) instead of now
         #[arg(long, value_name = "INSTANT")]
         after: Option<DateTime<Utc>>,
+        /// Only this job
+        #[arg(long, value_name = "NAME", conflicts_with = "trigger")]
+        job: Option<String>,
         /// The fires of this trigger instead of the table's, e.g. "close+5m" or "cron */5 9-16 * * 1-5 America/New_York"
         #[arg(long, value_name = "TRIGGER")]
         trigger: Option<Trigger>,
         /// One JSON object a line
         #[arg(long)]
         json: bool,
+    },
+    /// Leave the slots of a job out, each with its row, until it is resumed
+    Pause {
+        /// The job
+        name: String,
+        /// Only until this instant, RFC 3339
+        #[arg(long, value_name = "INSTANT")]
+        until: Option<DateTime<Utc>>,
+        /// Why, for whoever looks later
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        #[command(flatten)]
+        how: operate::How,
+    },
+    /// End a pause; the slots that came due in it stay left out
+    Resume {
+        /// The job
+        name: String,
+        #[command(flatten)]
+        how: operate::How,
+    },
+    /// Run a job beside its schedule, as soon as no other run of it is under way
+    Run {
+        /// The job
+        name: String,
+        /// For this slot, RFC 3339, instead of now
+        #[arg(long, value_name = "INSTANT")]
+        slot: Option<DateTime<Utc>>,
+        #[command(flatten)]
+        how: operate::How,
+    },
+    /// Run the slots of the past that have no successful run, one after another
+    Backfill {
+        /// The job
+        name: String,
+        /// First instant, RFC 3339
+        #[arg(long)]
+        from: DateTime<Utc>,
+        /// Last instant, which does not count
+        #[arg(long)]
+        to: DateTime<Utc>,
+        /// Refuse when more than so many slots would be run
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        max: usize,
+        /// Also the slots that went well
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        how: operate::How,
     },
 }
 
@@ -67,129 +119,114 @@ struct Missing<'a> {
 }
 
 #[derive(Serialize)]
-struct Job {
-    name: &'static str,
-    purpose: &'static str,
-    trigger: String,
-    misfire: &'static str,
-    overlap: &'static str,
-    attempts: i32,
-    last_success: Option<DateTime<Utc>>,
-    next: DateTime<Utc>,
-}
-
-#[derive(Serialize)]
 struct Next<'a> {
     at: String,
     local: String,
     job: &'a str,
 }
 
-/// Shows.
-pub async fn run(command: &Command, config: &Config, clock: &dyn Clock) -> anyhow::Result<ExitCode> {
-    let calendar = super::calendar::chosen(config).await?;
+/// Shows, or does.
+pub async fn run(command: &Command, config: &Config, clock: SharedClock) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Ls { limit, json } => list(config, &calendar, clock.now(), *limit, *json).await?,
+        Command::Ls { limit, json } => list(config, clock, *limit, *json).await?,
         Command::Verify { from, to, json } => {
             let to = to.unwrap_or(clock.now()).min(clock.now() - UNDECIDED);
-            return verify(config, &calendar, *from..to, *json).await;
+            return verify(config, clock, *from..to, *json).await;
         }
-        Command::Next { count, after, trigger, json } => {
-            let (now, count) = (clock.now(), *count as usize);
-            let after = after.unwrap_or(now);
-            let fires: Vec<_> = match trigger {
-                Some(trigger) => {
-                    let slots = trigger.slots(&calendar, after, DateTime::<Utc>::MAX_UTC).take(count);
-                    slots.map(|slot| (slot, trigger.to_string())).collect()
-                }
-                None => {
-                    let table = jobs::table(config);
-                    let fires = fires(&table, &calendar, after, DateTime::<Utc>::MAX_UTC).take(count);
-                    fires.map(|fire| (fire.slot, fire.job.to_owned())).collect()
-                }
-            };
-            next(&fires, &calendar, now, *json)?;
+        Command::Next { count, after, job, trigger, json } => {
+            let calendar = super::calendar::chosen(config).await?;
+            let after = after.unwrap_or(clock.now());
+            let fires = upcoming(config, &calendar, after, *count as usize, (job.as_deref(), trigger.as_ref()))?;
+            next(&fires, &calendar, clock.now(), *json)?;
+        }
+        Command::Pause { name, until, reason, how } => {
+            let verb = Verb::Pause { job: name.clone(), until: *until, reason: reason.clone() };
+            act(config, clock, &verb, how).await?;
+        }
+        Command::Resume { name, how } => act(config, clock, &Verb::Resume { job: name.clone() }, how).await?,
+        Command::Run { name, slot, how } => {
+            act(config, clock, &Verb::Run { job: name.clone(), slot: *slot }, how).await?;
+        }
+        Command::Backfill { name, from, to, max, force, how } => {
+            let (job, max) = (name.clone(), Some(*max));
+            act(config, clock, &Verb::Backfill { job, from: *from, to: *to, max, force: *force }, how).await?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
+fn upcoming(
+    config: &Config,
+    calendar: &Calendar,
+    after: DateTime<Utc>,
+    count: usize,
+    (job, trigger): (Option<&str>, Option<&Trigger>),
+) -> anyhow::Result<Vec<(DateTime<Utc>, String)>> {
+    if let Some(trigger) = trigger {
+        let slots = trigger.slots(calendar, after, DateTime::<Utc>::MAX_UTC).take(count);
+        return Ok(slots.map(|slot| (slot, trigger.to_string())).collect());
+    }
+    let mut table = jobs::table(config);
+    if let Some(job) = job {
+        table.retain(|spec| spec.name == job);
+        if table.is_empty() {
+            return Err(super::Usage(format!("there is no job {job:?}; bellwether jobs ls names them")).into());
+        }
+    }
+    let fires = fires(&table, calendar, after, DateTime::<Utc>::MAX_UTC).take(count);
+    Ok(fires.map(|fire| (fire.slot, fire.job.to_owned())).collect())
+}
+
 /// Every slot that the schedule gives in a span of time must have a row in the ledger: run, skipped or missed.
 async fn verify(
     config: &Config,
-    calendar: &Calendar,
+    clock: SharedClock,
     span: Range<DateTime<Utc>>,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let store = open_to_read(config).await?;
-    let since = store.jobs_since().await?;
-    let (mut expected, mut missing) = (0, 0);
-    for spec in jobs::table(config) {
-        // Before a job was first known nothing was owed.
-        let Some(since) = since.get(spec.name) else { continue };
-        let from = span.start.max(*since);
-        let rows = store.slots_with_rows(spec.name, from, span.end).await?;
-        // A slot at the very beginning counts, one at the end does not.
-        let instant = TimeDelta::microseconds(1);
-        let slots = spec.trigger.slots(calendar, from - instant, span.end - instant).filter(|slot| slot > since);
-        for slot in slots {
-            expected += 1;
-            if rows.contains(&slot) {
-                continue;
-            }
-            missing += 1;
-            let line = Missing { slot: output::utc(slot), job: spec.name };
-            if json {
-                output::print_json(&line)?;
-            } else {
-                output::print(&format!("MISSING  {}  {}\n", line.slot, line.job))?;
-            }
+    let operations = operate::to_read(config, clock).await?;
+    let (expected, missing) = operations.verify(span.start, span.end).await?;
+    operations.ledger.store.close().await;
+    for slot in &missing {
+        let line = Missing { slot: output::utc(slot.slot), job: slot.job };
+        if json {
+            output::print_json(&line)?;
+        } else {
+            output::print(&format!("MISSING  {}  {}\n", line.slot, line.job))?;
         }
     }
-    store.close().await;
+    let missing = missing.len();
     eprintln!("{expected} slots by the calendar as it is known now, {missing} without a row in the ledger");
     Ok(if missing == 0 { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) })
 }
 
-async fn list(
-    config: &Config,
-    calendar: &Calendar,
-    now: DateTime<Utc>,
-    limit: usize,
-    json: bool,
-) -> anyhow::Result<()> {
-    let last = last_runs(config).await?;
-    let jobs = jobs::table(config).into_iter().take(limit).map(|spec| Job {
-        name: spec.name,
-        purpose: spec.purpose,
-        trigger: spec.trigger.to_string(),
-        misfire: spec.misfire.name(),
-        overlap: "skip",
-        attempts: spec.attempts,
-        last_success: last.get(&(spec.name.to_owned(), RunState::Ok)).copied(),
-        next: spec.trigger.next_after(calendar, now),
-    });
+async fn list(config: &Config, clock: SharedClock, limit: usize, json: bool) -> anyhow::Result<()> {
+    let now = clock.now();
+    let jobs: Vec<JobState> = if operate::is_there(config) {
+        let operations = operate::to_read(config, clock).await?;
+        let jobs = operations.jobs().await?;
+        operations.ledger.store.close().await;
+        jobs
+    } else {
+        // The schedule can be shown before there is a ledger.
+        let calendar = super::calendar::chosen(config).await?;
+        jobs::table(config).iter().map(|spec| JobState::of(spec, &calendar, now)).collect()
+    };
+    let mut jobs = jobs.into_iter().take(limit);
     if json {
-        return jobs.into_iter().try_for_each(|job| output::print_json(&job));
+        return jobs.try_for_each(|job| output::print_json(&job));
     }
     let rows = jobs.map(|job| {
         let last = job.last_success.map_or_else(|| "never".to_owned(), |at| format!("{} ago", output::span(now - at)));
-        let next = format!("{} (in {})", output::utc(job.next), output::span(job.next - now));
-        vec![job.name.to_owned(), job.trigger, job.misfire.to_owned(), last, next]
+        let next = match (&job.paused, job.next) {
+            (Some(pause), _) => format!("paused {}", pause.reason),
+            (None, Some(next)) => format!("{} (in {})", output::utc(next), output::span(next - now)),
+            (None, None) => "never".to_owned(),
+        };
+        vec![job.name.to_owned(), job.trigger, job.misfire, job.overlap, last, next]
     });
-    let header = ["JOB", "TRIGGER", "MISFIRE", "LAST SUCCESS", "NEXT"];
+    let header = ["JOB", "TRIGGER", "MISFIRE", "OVERLAP", "LAST SUCCESS", "NEXT"];
     output::print(&output::table(&header, &rows.collect::<Vec<_>>()))
-}
-
-/// The schedule can be shown before there is a ledger.
-async fn last_runs(config: &Config) -> anyhow::Result<HashMap<(String, RunState), DateTime<Utc>>> {
-    if matches!(&config.database, DatabaseTarget::Sqlite(path) if !path.exists()) {
-        return Ok(HashMap::new());
-    }
-    let store = open_to_read(config).await?;
-    let last = store.last_runs().await;
-    store.close().await;
-    Ok(last?)
 }
 
 fn next(fires: &[(DateTime<Utc>, String)], calendar: &Calendar, now: DateTime<Utc>, json: bool) -> anyhow::Result<()> {

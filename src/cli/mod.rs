@@ -8,6 +8,7 @@ mod healthcheck;
 mod ingest;
 mod jobs;
 mod migrate;
+mod operate;
 mod output;
 mod runs;
 mod serve;
@@ -24,6 +25,7 @@ use crate::clock::SystemClock;
 use crate::config::{Config, Environment, Problems};
 use crate::daemon::StartError;
 use crate::ops::calendars::CalendarFault;
+use crate::scheduler::Refusal;
 use crate::store::{Access, Store, StoreError};
 
 /// Exit codes (sysexits.h where it has one).
@@ -136,9 +138,9 @@ async fn dispatch(arguments: Arguments, environment: &Environment) -> anyhow::Re
             let colour = output::wants_colour_on_stdout(environment);
             calendar::run(&command, &load()?, &*SystemClock::start(), colour).await
         }
-        Command::Jobs(command) => jobs::run(&command, &load()?, &*SystemClock::start()).await,
-        Command::Runs(command) => runs::run(&command, &load()?).await.map(done),
-        Command::Simulate(command) => simulate::run(&command, &load()?).await.map(done),
+        Command::Jobs(command) => jobs::run(&command, &load()?, SystemClock::start()).await,
+        Command::Runs(command) => runs::run(&command, &load()?, SystemClock::start()).await.map(done),
+        Command::Simulate(command) => simulate::run(&command, &load()?, SystemClock::start()).await,
         Command::Ingest(command) => {
             ingest::run(&command, &load()?, arguments.log.as_deref(), SystemClock::start()).await
         }
@@ -176,6 +178,15 @@ fn code_of(fault: &anyhow::Error) -> u8 {
     if fault.is::<Usage>() {
         return MISUSED;
     }
+    match fault.downcast_ref::<Refusal>() {
+        Some(Refusal::Store(fault)) => return of_store(fault),
+        Some(Refusal::Misuse(_) | Refusal::NoSuchJob { .. }) => return MISUSED,
+        Some(Refusal::NoSuchRun(_) | Refusal::Conflict(_)) => return FAILED,
+        None => {}
+    }
+    if fault.is::<operate::Closed>() {
+        return TRY_LATER;
+    }
     let of_calendar = |fault: &CalendarFault| match fault {
         CalendarFault::Store(fault) => of_store(fault),
         _ => CONFIGURATION,
@@ -186,7 +197,7 @@ fn code_of(fault: &anyhow::Error) -> u8 {
     match fault.downcast_ref::<StartError>() {
         Some(StartError::Calendar(fault)) => of_calendar(fault),
         Some(StartError::Store(fault)) => of_store(fault),
-        Some(StartError::Listen { .. }) => UNAVAILABLE,
+        Some(StartError::Listen { .. } | StartError::Clock(_)) => UNAVAILABLE,
         Some(StartError::Universe(_) | StartError::UniverseFile { .. }) => CONFIGURATION,
         _ => FAILED,
     }

@@ -21,6 +21,39 @@ pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     print(&format!("{}\n", serde_json::to_string(value)?))
 }
 
+/// Many lines, written in large pieces: a system call a line would be most of the time.
+pub struct Lines(String);
+
+/// Bytes that are gathered before they are written.
+const PIECE: usize = 64 * 1024;
+
+impl Lines {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self(String::with_capacity(PIECE))
+    }
+
+    /// Adds a text that ends its own lines.
+    pub fn text(&mut self, text: &str) -> anyhow::Result<()> {
+        self.0.push_str(text);
+        if self.0.len() < PIECE {
+            return Ok(());
+        }
+        let full = std::mem::replace(&mut self.0, String::with_capacity(PIECE));
+        print(&full)
+    }
+
+    /// Adds one JSON object on a line of its own.
+    pub fn json(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
+        self.text(&format!("{}\n", serde_json::to_string(value)?))
+    }
+
+    /// Writes what is left.
+    pub fn end(self) -> anyhow::Result<()> {
+        print(&self.0)
+    }
+}
+
 /// RFC 3339 in UTC with `Z`, as short as it is exact.
 pub fn utc(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::AutoSi, true)

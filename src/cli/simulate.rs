@@ -1,15 +1,19 @@
 //! `simulate`: what would fire, without effects.
 
+use std::process::ExitCode;
+
 use anyhow::bail;
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use clap::Args;
 use serde::Serialize;
 
-use super::output;
+use super::{FINDINGS, output};
 use crate::calendar::Phase;
+use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::jobs;
-use crate::schedule::fires;
+use crate::schedule::{JobSpec, rehearse};
+use crate::scheduler::{Difference, Operations};
 
 /// Replay calendar and schedule.
 #[derive(Args, Debug)]
@@ -23,6 +27,10 @@ pub struct Arguments {
     /// Rehearse with what was known at this instant (RFC 3339), or at the end of this date
     #[arg(long, value_name = "INSTANT", value_parser = super::calendar::parse_known_at)]
     as_of: Option<DateTime<Utc>>,
+    /// Compare the plan of this span of time, which must be past, with the ledger: a line for each difference, exit code 3 if there
+    /// are any
+    #[arg(long, conflicts_with_all = ["as_of", "seed"])]
+    diff: bool,
     /// Only this job
     #[arg(long)]
     job: Option<String>,
@@ -49,18 +57,12 @@ struct Line<'a> {
     slot: String,
 }
 
-/// Prints one line a fire, as it goes: a year needs no more memory than a day.
-pub async fn run(arguments: &Arguments, config: &Config) -> anyhow::Result<()> {
+/// Prints one line a fire, and one for what is left out, as it goes: a year needs no more memory than a day.
+pub async fn run(arguments: &Arguments, config: &Config, clock: SharedClock) -> anyhow::Result<ExitCode> {
     let Arguments { from, to, .. } = *arguments;
     if from > to {
         return Err(super::Usage(format!("--from {from} is after --to {to}")).into());
     }
-    let calendars = super::calendar::load(config).await?;
-    let calendars = match arguments.as_of {
-        Some(known_at) => calendars.as_of(known_at),
-        None => calendars,
-    };
-    let calendar = super::calendar::of(&calendars, &config.calendar.exchange)?;
     let table: Vec<_> = jobs::table(config)
         .into_iter()
         .filter(|spec| arguments.job.as_ref().is_none_or(|job| spec.name == job))
@@ -69,26 +71,63 @@ pub async fn run(arguments: &Arguments, config: &Config) -> anyhow::Result<()> {
         let names: Vec<_> = jobs::table(config).iter().map(|spec| spec.name).collect();
         bail!("there is no job {:?}; there are {}", arguments.job.as_deref().unwrap_or_default(), names.join(", "));
     }
-    let instant = chrono::TimeDelta::nanoseconds(1);
-    for fire in fires(&table, &calendar, from - instant, to - instant).take(arguments.limit) {
-        let moment = calendar.at(fire.slot);
-        let local = fire.slot.with_timezone(&calendar.zone());
-        let line = Line {
-            at: output::utc(fire.slot),
-            local: local.to_rfc3339(),
-            job: fire.job,
-            action: "run",
-            reason: None,
-            phase: moment.phase,
-            session: moment.session,
-            slot: output::utc(fire.slot),
-        };
+    if arguments.diff {
+        return diff(arguments, config, clock, table).await;
+    }
+    let calendars = super::calendar::load(config).await?;
+    let calendars = match arguments.as_of {
+        Some(known_at) => calendars.as_of(known_at),
+        None => calendars,
+    };
+    let calendar = super::calendar::of(&calendars, &config.calendar.exchange)?;
+    let instant = TimeDelta::nanoseconds(1);
+    let mut out = output::Lines::new();
+    for line in rehearse(&table, &calendar, from - instant, to - instant).take(arguments.limit) {
+        let moment = calendar.at(line.slot);
+        let local = line.slot.with_timezone(&calendar.zone());
+        let action = if line.left_out.is_some() { "skip" } else { "run" };
         if arguments.json {
-            output::print_json(&line)?;
+            out.json(&Line {
+                at: output::utc(line.slot),
+                local: local.to_rfc3339(),
+                job: line.job,
+                action,
+                reason: line.left_out.as_deref(),
+                phase: moment.phase,
+                session: moment.session,
+                slot: output::utc(line.slot),
+            })?;
         } else {
-            let local = local.format("%a %Y-%m-%d %H:%M:%S %Z");
-            output::print(&format!("{}  {local}  {:<8} {}\n", line.at, moment.phase, fire.job))?;
+            let (at, local) = (output::utc(line.slot), local.format("%a %Y-%m-%d %H:%M:%S %Z"));
+            let why = line.left_out.map(|why| format!("  SKIP: {why}")).unwrap_or_default();
+            out.text(&format!("{at}  {local}  {:<8} {}{why}\n", moment.phase, line.job))?;
         }
     }
-    Ok(())
+    out.end()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where the ledger is not what the schedule would have.
+async fn diff(
+    arguments: &Arguments,
+    config: &Config,
+    clock: SharedClock,
+    table: Vec<JobSpec>,
+) -> anyhow::Result<ExitCode> {
+    let to = arguments.to.min(clock.now());
+    let operations = Operations { table, ..super::operate::to_read(config, clock).await? };
+    let differences = operations.differences(arguments.from, to).await;
+    operations.ledger.store.close().await;
+    let differences = differences?;
+    for difference in differences.iter().take(arguments.limit) {
+        if arguments.json {
+            output::print_json(difference)?;
+        } else {
+            let Difference { slot, job, what, reason } = difference;
+            let why = reason.as_deref().unwrap_or_default();
+            output::print(&format!("{}  {job:<14} {what:<10} {why}\n", output::utc(*slot)))?;
+        }
+    }
+    eprintln!("{} difference(s) between the plan and the ledger", differences.len());
+    Ok(if differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) })
 }

@@ -13,7 +13,7 @@ use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::jobs;
 use crate::schedule::fires;
-use crate::store::{CycleRecord, RunFilter, RunState, Store};
+use crate::store::{CycleRecord, Instance, Lease, RunFilter, RunState, Store};
 
 /// How often `--watch` looks again.
 const WATCH: Duration = Duration::from_secs(2);
@@ -44,6 +44,8 @@ struct Status {
     jobs: Vec<JobStatus>,
     next_fires: Vec<NextFire>,
     renewals_due: i64,
+    leader: Option<Lease>,
+    instances: Vec<Instance>,
 }
 
 #[derive(Serialize)]
@@ -116,6 +118,8 @@ async fn gather(config: &Config, calendar: &Calendar, store: &Store, now: DateTi
         jobs: job_statuses,
         next_fires: next_fires.map(|fire| NextFire { at: fire.slot, job: name_of(fire.job) }).collect(),
         renewals_due: store.count_due_subscriptions(now).await?,
+        leader: store.lease().await?,
+        instances: store.instances().await?,
     })
 }
 
@@ -124,7 +128,7 @@ async fn job_status(
     job: &'static str,
     last_runs: &HashMap<(String, RunState), DateTime<Utc>>,
 ) -> anyhow::Result<JobStatus> {
-    let filter = RunFilter { job: Some(job.to_owned()), state: None, limit: 1 };
+    let filter = RunFilter { job: Some(job.to_owned()), limit: 1, ..RunFilter::default() };
     let last = store.list_runs(&filter).await?.into_iter().next();
     Ok(JobStatus {
         job,
@@ -133,6 +137,19 @@ async fn job_status(
         last_success: last_runs.get(&(job.to_owned(), RunState::Ok)).copied(),
         detail: last.and_then(|run| run.error.or(run.reason)),
     })
+}
+
+fn planner_line(status: &Status) -> String {
+    let of = |owner: &str| status.instances.iter().find(|instance| instance.owner == owner);
+    let leader = status.leader.as_ref().filter(|lease| lease.held).and_then(|lease| Some((lease, of(&lease.owner)?)));
+    let count = status.instances.len();
+    match leader {
+        Some((lease, instance)) => {
+            let Instance { host, process_id, .. } = instance;
+            format!("planner    process {process_id} on {host}, epoch {}; {count} instance(s) known\n\n", lease.epoch)
+        }
+        None => "planner    nobody plans: is a daemon running?\n\n".to_owned(),
+    }
 }
 
 fn last_cycle(record: CycleRecord, calendar: &Calendar, now: DateTime<Utc>) -> LastCycle {
@@ -173,7 +190,8 @@ fn picture(status: &Status, calendar: &Calendar) -> String {
             cycle.cause.as_deref().map(|cause| format!("\n           {cause}")).unwrap_or_default(),
         ),
     };
-    text += &format!("renewals   {} due\n\n", status.renewals_due);
+    text += &format!("renewals   {} due\n", status.renewals_due);
+    text += &planner_line(status);
     let rows = status.jobs.iter().map(|job| {
         let state = job.last_state.map_or("-".to_owned(), |state| state.to_string());
         let slot = job.last_slot.map_or("-".to_owned(), output::utc);

@@ -189,6 +189,10 @@ pub struct Config {
     pub drain: Duration,
     /// How long ledger and cycle rows are kept.
     pub retention: Duration,
+    /// How long the right to plan lasts without being renewed.
+    pub lease: Duration,
+    /// Whether to start although the ledger is ahead of the clock.
+    pub trust_clock: bool,
     /// Ingestion.
     pub ingest: IngestConfig,
     /// Subscriptions one run handles.
@@ -267,6 +271,8 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
     let cron_waker = reader.boolean("schedule.cron_waker");
     let drain = seconds(reader, "schedule.drain_seconds", 0..=600);
     let retention = Duration::from_hours(24 * u64::from(reader.integer("schedule.retention_days", 30_u16..=3_650)));
+    let lease = seconds(reader, "schedule.lease_seconds", 2..=60);
+    let trust_clock = reader.boolean("schedule.trust_clock");
     let ingest = read_ingest(reader);
     let renewals_limit = reader.integer("renewals.limit", 1..=1_000_000);
     let renewals_batch = reader.integer("renewals.batch", 1..=10_000);
@@ -289,6 +295,8 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
         cron_waker,
         drain,
         retention,
+        lease,
+        trust_clock,
         ingest: ingest?,
         renewals_limit,
         renewals_batch,

@@ -6,19 +6,21 @@ pub mod renewals;
 mod retention;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{NaiveTime, TimeDelta};
 use chrono_tz::America::New_York;
 
 use crate::config::Config;
-use crate::schedule::{ClockChange, JobSpec, Misfire, Trigger};
+use crate::schedule::{ClockChange, JobSpec, Misfire, Overlap, Retry, Trigger};
 use crate::scheduler::Entry;
 pub use ingest::Ingest;
 pub use market_data::{CycleSummary, MarketData};
 pub use renewals::Renewals;
 pub use retention::Retention;
 
-/// Name, purpose, trigger, misfire, grace, deadline, attempts. A slot is skipped while the run before it goes on.
+/// Name, purpose, trigger, misfire, grace, deadline, tries. A slot is skipped while the run before it goes on; none of these jobs
+/// pauses itself however often it fails: each is worth every try.
 pub fn table(config: &Config) -> Vec<JobSpec> {
     let cadence = TimeDelta::from_std(config.ingest.cadence).unwrap_or(TimeDelta::minutes(3));
     let while_open = Trigger::EveryWhile { every: cadence, phases: config.ingest.phases.clone() };
@@ -31,7 +33,10 @@ pub fn table(config: &Config) -> Vec<JobSpec> {
         misfire,
         grace,
         deadline,
-        attempts,
+        overlap: Overlap::Skip,
+        retry: Retry::times(attempts),
+        breaker: 0,
+        stop_grace: Duration::ZERO,
     };
     #[rustfmt::skip]
     let table = vec![

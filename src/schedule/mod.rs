@@ -1,35 +1,22 @@
 //! PURE: which slots a job has, and what is to be done about those that came due.
 
 mod judge;
+mod policy;
 mod reading;
+mod rehearsal;
 mod trigger;
 mod wall;
+
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::calendar::Calendar;
-pub use judge::{Verdict, judge, may_run_late};
+pub use judge::{Busy, Pause, Verdict, judge, may_run_late};
+pub use policy::{Misfire, Overlap, Retry};
+pub use rehearsal::{Rehearsed, rehearse};
 pub use trigger::{CronPattern, Trigger};
-pub use wall::{ClockChange, Gap, Overlap};
-
-/// What to do about a slot that is noticed late, or not at all until the daemon is back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Misfire {
-    /// Run the newest slot once, late, as long as it is before its deadline; the older ones are covered by it.
-    RunOnce,
-    /// Run the newest slot only if the phase it belongs to is still under way.
-    WhilePhaseOpen,
-}
-
-impl Misfire {
-    /// As `jobs ls` shows it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::RunOnce => "run once",
-            Self::WhilePhaseOpen => "while the phase is open",
-        }
-    }
-}
+pub use wall::{ClockChange, Gap, Repeat};
 
 /// The schedule of one job: one line of the table in `src/jobs/mod.rs`.
 #[derive(Debug, Clone)]
@@ -46,8 +33,14 @@ pub struct JobSpec {
     pub grace: TimeDelta,
     /// From the slot to when it must be done; a run is ended then, and nothing begins after it.
     pub deadline: TimeDelta,
+    /// What about a slot that comes while the job is under way.
+    pub overlap: Overlap,
     /// How often a run is tried when the job says that trying again may help.
-    pub attempts: i32,
+    pub retry: Retry,
+    /// After so many failed runs in a row the job is paused until an operator resumes it; zero: never.
+    pub breaker: u32,
+    /// How long a run that is told to stop may take to end before it is cut off.
+    pub stop_grace: Duration,
 }
 
 /// One slot of one job.

@@ -7,12 +7,14 @@ use chrono_tz::Tz;
 
 use super::trigger::{CronPattern, Trigger, usual_change};
 use super::wall::ClockChange;
+use crate::calendar::Phase;
 
 /// The shortest spacing, and the longest span, that are taken.
 const SHORTEST: TimeDelta = TimeDelta::seconds(1);
 const LONGEST: TimeDelta = TimeDelta::days(366);
 
-const FORMS: &str = "write one of: daily HH:MM ZONE, session-day HH:MM, every SPAN [while PHASE,PHASE], open[+-SPAN], \
+const FORMS: &str = "write one of: daily HH:MM ZONE, session-day HH:MM, every SPAN [while PHASE,PHASE], while PHASE,PHASE, \
+    open[+-SPAN], \
     close[+-SPAN], cron PATTERN ZONE, at INSTANT; a SPAN is a number with s, m, h or d";
 
 impl FromStr for Trigger {
@@ -29,10 +31,10 @@ impl FromStr for Trigger {
                 Self::SessionDay { at: time(at)?, change: clock_change(change, false)? }
             }
             ["every", every] => Self::Every(spacing(every)?),
-            ["every", every, "while", phases @ ..] if !phases.is_empty() => Self::EveryWhile {
-                every: spacing(every)?,
-                phases: phases.concat().split(',').map(str::parse).collect::<Result<_, _>>()?,
-            },
+            ["every", every, "while", phases @ ..] if !phases.is_empty() => {
+                Self::EveryWhile { every: spacing(every)?, phases: parse_phases(phases)? }
+            }
+            ["while", phases @ ..] if !phases.is_empty() => Self::While { phases: parse_phases(phases)? },
             ["cron", rest @ ..] => cron(rest)?,
             ["at", at] => {
                 Self::At(at.parse::<DateTime<_>>().map_err(|_| format!("{at:?} is not an RFC 3339 instant"))?)
@@ -59,6 +61,10 @@ fn cron(words: &[&str]) -> Result<Trigger, String> {
     let pattern = CronPattern::parse(&fields.join(" "))?;
     let change = clock_change(change, pattern.is_hourly())?;
     Ok(Trigger::Cron { pattern, zone: parse_zone(zone)?, change })
+}
+
+fn parse_phases(words: &[&str]) -> Result<Vec<Phase>, String> {
+    words.concat().split(',').map(str::parse).collect()
 }
 
 fn parse_zone(name: &str) -> Result<Tz, String> {

@@ -65,15 +65,25 @@ fn the_close_is_the_real_one() {
 fn spec(misfire: Misfire) -> JobSpec {
     let trigger = Trigger::EveryWhile { every: TimeDelta::seconds(180), phases: vec![Phase::Regular] };
     let (grace, deadline) = (TimeDelta::seconds(10), TimeDelta::hours(2));
-    JobSpec { name: "test", purpose: "", trigger, misfire, grace, deadline, attempts: 1 }
+    let (overlap, retry, stop_grace) = (Overlap::Skip, Retry::times(1), Duration::ZERO);
+    JobSpec { name: "test", purpose: "", trigger, misfire, grace, deadline, overlap, retry, breaker: 0, stop_grace }
 }
 
 fn judged(misfire: Misfire, slots: &[&str], now: &str, running: bool) -> String {
+    let busy = Busy { running: usize::from(running), queued: 0 };
+    judged_as(&spec(misfire), slots, now, busy, None)
+}
+
+fn judged_as(spec: &JobSpec, slots: &[&str], now: &str, busy: Busy, pause: Option<&Pause>) -> String {
     let slots: Vec<_> = slots.iter().map(|slot| at(&format!("2027-03-15T{slot}Z"))).collect();
     let now = at(&format!("2027-03-15T{now}Z"));
-    let verdicts = judge(&spec(misfire), &xnys(), &slots, now, running);
+    let verdicts = judge(spec, &xnys(), &slots, now, busy, pause);
     let lines = verdicts.iter().map(|(slot, verdict)| match verdict {
         Verdict::Run { late } => format!("{} run {}", slot.time(), late.as_deref().unwrap_or("on time")),
+        Verdict::Queue { from, reason, late } => {
+            format!("{} waits until {}{}: {reason}", slot.time(), from.time(), if *late { ", late" } else { "" })
+        }
+        Verdict::Replace { reason } => format!("{} replaces: {reason}", slot.time()),
         Verdict::Skipped(reason) => format!("{} skipped: {reason}", slot.time()),
         Verdict::Missed(reason) => format!("{} missed: {reason}", slot.time()),
     });
@@ -112,6 +122,146 @@ fn a_cycle_is_not_made_up_for_after_the_close() {
 }
 
 #[test]
+fn a_job_that_never_runs_late_does_not() {
+    assert_eq!(judged(Misfire::Skip, &["14:00:00"], "14:00:10", false), "14:00:00 run on time");
+    insta::assert_snapshot!(judged(Misfire::Skip, &["13:57:00", "14:00:00"], "14:00:11", false), @"
+    13:57:00 missed: the newer slot 2027-03-15T14:00:00Z was due as well
+    14:00:00 missed: noticed 11 s after it came due; late slots of this job are left out
+    ");
+}
+
+#[test]
+fn a_job_that_catches_up_runs_the_newest_slots_in_their_turn() {
+    let slots = ["13:00:00", "15:51:00", "15:54:00", "15:57:00", "16:00:00"];
+    let misfire =
+        |newest_first, seconds| Misfire::CatchUp { max: 3, newest_first, spacing: TimeDelta::seconds(seconds) };
+    insta::assert_snapshot!(judged(misfire(false, 5), &slots, "16:00:20", false), @"
+    13:00:00 missed: its deadline was 120 min after the slot
+    15:51:00 missed: only the newest 3 slots are made up for
+    15:54:00 waits until 16:00:20, late: noticed 380 s after it came due; made up for in its turn
+    15:57:00 waits until 16:00:25, late: noticed 200 s after it came due; made up for in its turn
+    16:00:00 waits until 16:00:30, late: noticed 20 s after it came due; made up for in its turn
+    ");
+    insta::assert_snapshot!(judged(misfire(true, 0), &slots, "16:00:20", true), @"
+    13:00:00 missed: its deadline was 120 min after the slot
+    15:51:00 missed: only the newest 3 slots are made up for
+    15:54:00 waits until 16:00:20.000002, late: noticed 380 s after it came due; made up for in its turn
+    15:57:00 waits until 16:00:20.000001, late: noticed 200 s after it came due; made up for in its turn
+    16:00:00 waits until 16:00:20, late: noticed 20 s after it came due; made up for in its turn
+    ");
+    assert_eq!(judged(misfire(false, 0), &["16:00:00"], "16:00:01", false), "16:00:00 run on time");
+}
+
+#[test]
+fn what_a_slot_meets_decides_by_the_overlap_policy() {
+    let one = |overlap, running, queued| {
+        let spec = JobSpec { overlap, ..spec(Misfire::RunOnce) };
+        judged_as(&spec, &["14:00:00"], "14:00:01", Busy { running, queued }, None)
+    };
+    let lines = [
+        one(Overlap::Skip, 0, 0),
+        one(Overlap::Skip, 1, 0),
+        one(Overlap::Skip, 0, 1),
+        one(Overlap::QueueOne, 1, 0),
+        one(Overlap::QueueOne, 1, 1),
+        one(Overlap::CancelPrevious, 1, 0),
+        one(Overlap::CancelPrevious, 0, 0),
+        one(Overlap::Allow(2), 1, 0),
+        one(Overlap::Allow(2), 2, 0),
+    ];
+    insta::assert_snapshot!(lines.join("\n"), @"
+    14:00:00 run on time
+    14:00:00 skipped: the run before it was still under way
+    14:00:00 skipped: the run before it still waited
+    14:00:00 waits until 14:00:01: waits for the run before it
+    14:00:00 skipped: another run waits already
+    14:00:00 replaces: takes the place of the run before it
+    14:00:00 run on time
+    14:00:00 run on time
+    14:00:00 skipped: 2 runs before it were still under way
+    ");
+}
+
+#[test]
+fn slots_of_a_pause_are_left_out_and_none_is_made_up_for() {
+    let pause = |until: Option<&str>| Pause {
+        from: at("2027-03-15T13:54:00Z"),
+        until: until.map(at),
+        reason: "by an operator: maintenance".to_owned(),
+    };
+    let judged = |slots: &[&str], now, pause: &Pause| {
+        judged_as(&spec(Misfire::RunOnce), slots, now, Busy::default(), Some(pause))
+    };
+    let slots = ["13:51:00", "13:54:00", "13:57:00"];
+    insta::assert_snapshot!(judged(&slots, "14:10:00", &pause(None)), @"
+    13:51:00 run noticed 1140 s after it came due
+    13:54:00 skipped: paused by an operator: maintenance
+    13:57:00 skipped: paused by an operator: maintenance
+    ");
+    insta::assert_snapshot!(judged(&["13:57:00"], "14:10:00", &pause(Some("2027-03-15T13:58:00Z"))), @"13:57:00 skipped: paused by an operator: maintenance");
+    insta::assert_snapshot!(judged(&["13:57:00", "14:00:00"], "14:00:01", &pause(Some("2027-03-15T14:00:00Z"))), @"
+    13:57:00 skipped: paused by an operator: maintenance
+    14:00:00 run on time
+    ");
+}
+
+#[test]
+fn pauses_between_tries_double_below_a_ceiling_and_keep_what_the_other_side_asks() {
+    let retry = Retry::times(20);
+    let pauses: Vec<u64> = (1..=7).map(|attempt| retry.pause(attempt, None, 0.5).as_secs()).collect();
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+    assert_eq!(retry.pause(1, None, 0.0), Duration::ZERO, "full jitter");
+    assert_eq!(retry.pause(1, Some(Duration::from_secs(90)), 0.9), Duration::from_secs(90));
+    assert_eq!(retry.pause(i32::MAX, None, 0.5), Duration::from_secs(30));
+}
+
+#[test]
+fn what_runs_all_through_some_phases_begins_once_and_ends_with_the_last() {
+    let calendar = xnys();
+    let trigger: Trigger = "while pre,regular".parse().unwrap();
+    let week = trigger.slots(&calendar, at("2026-11-25T00:00:00Z"), at("2026-12-01T00:00:00Z"));
+    let week: Vec<String> = week
+        .map(|slot| format!("{} to {}", slot.format("%d %H:%M"), trigger.window_end(&calendar, slot).format("%H:%M")))
+        .collect();
+    assert_eq!(week, ["25 09:00 to 21:00", "27 09:00 to 18:00", "30 09:00 to 21:00"]);
+    assert_eq!(trigger.next_after(&calendar, at("2026-11-25T09:00:00Z")), at("2026-11-27T09:00:00Z"), "strictly after");
+}
+
+#[test]
+fn a_rehearsal_says_why_nothing_runs() {
+    let calendar = xnys();
+    let named = |name, trigger: &str| JobSpec { name, trigger: trigger.parse().unwrap(), ..spec(Misfire::RunOnce) };
+    let jobs = [
+        named("nightly", "daily 02:30 America/New_York gap skip"),
+        named("closing", "close+5m"),
+        named("scraper", "while regular"),
+    ];
+    let told = |from: &str, to: &str| {
+        let lines = rehearse(&jobs, &calendar, at(from), at(to));
+        let lines = lines.map(|line| {
+            let why = line.left_out.map_or_else(|| "run".to_owned(), |why| format!("skip: {why}"));
+            format!("{} {} {why}", line.slot.format("%m-%d %H:%M"), line.job)
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    insta::assert_snapshot!(told("2026-11-25T12:00:00Z", "2026-11-28T12:00:00Z"), @"
+    11-25 14:30 scraper run
+    11-25 21:05 closing run
+    11-26 05:00 closing skip: no session: Thanksgiving Day
+    11-26 05:00 scraper skip: no session: Thanksgiving Day
+    11-26 07:30 nightly run
+    11-27 07:30 nightly run
+    11-27 14:30 scraper run
+    11-27 18:05 closing run
+    11-28 07:30 nightly run
+    ");
+    insta::assert_snapshot!(told("2027-03-13T12:00:00Z", "2027-03-15T12:00:00Z"), @"
+    03-14 06:30 nightly skip: the clocks of America/New_York leave 02:30:00 out on 2027-03-14
+    03-15 06:30 nightly run
+    ");
+}
+
+#[test]
 fn fires_of_all_jobs_come_in_order_of_time_then_of_the_table() {
     let calendar = xnys();
     let mut jobs = vec![spec(Misfire::RunOnce), spec(Misfire::RunOnce)];
@@ -136,6 +286,7 @@ fn triggers_are_written_as_they_are_read() {
         "every 5m",
         "every 90s",
         "every 24h",
+        "while pre,regular",
         "open-15m",
         "open",
         "close+5m",
@@ -170,13 +321,13 @@ fn triggers_are_written_as_they_are_read() {
     ];
     let faults = refused.map(|text| format!("{text:?}: {}", text.parse::<Trigger>().unwrap_err()));
     insta::assert_snapshot!(faults.join("\n"), @r#"
-    "": "" is no trigger; write one of: daily HH:MM ZONE, session-day HH:MM, every SPAN [while PHASE,PHASE], open[+-SPAN], close[+-SPAN], cron PATTERN ZONE, at INSTANT; a SPAN is a number with s, m, h or d
-    "weekly": "weekly" is no trigger; write one of: daily HH:MM ZONE, session-day HH:MM, every SPAN [while PHASE,PHASE], open[+-SPAN], close[+-SPAN], cron PATTERN ZONE, at INSTANT; a SPAN is a number with s, m, h or d
+    "": "" is no trigger; write one of: daily HH:MM ZONE, session-day HH:MM, every SPAN [while PHASE,PHASE], while PHASE,PHASE, open[+-SPAN], close[+-SPAN], cron PATTERN ZONE, at INSTANT; a SPAN is a number with s, m, h or d
+    "weekly": "weekly" is no trigger; write one of: daily HH:MM ZONE, session-day HH:MM, every SPAN [while PHASE,PHASE], while PHASE,PHASE, open[+-SPAN], close[+-SPAN], cron PATTERN ZONE, at INSTANT; a SPAN is a number with s, m, h or d
     "daily 25:00 UTC": "25:00" is not a time; write HH:MM or HH:MM:SS
     "daily 03:00 Mars/Olympus": "Mars/Olympus" is no zone; write an IANA name such as America/New_York
-    "daily 03:00": "daily 03:00" is no trigger; write one of: daily HH:MM ZONE, session-day HH:MM, every SPAN [while PHASE,PHASE], open[+-SPAN], close[+-SPAN], cron PATTERN ZONE, at INSTANT; a SPAN is a number with s, m, h or d
+    "daily 03:00": "daily 03:00" is no trigger; write one of: daily HH:MM ZONE, session-day HH:MM, every SPAN [while PHASE,PHASE], while PHASE,PHASE, open[+-SPAN], close[+-SPAN], cron PATTERN ZONE, at INSTANT; a SPAN is a number with s, m, h or d
     "every 0s": "0s" is too short; the shortest is 1s
-    "every 5 m": "every 5 m" is no trigger; write one of: daily HH:MM ZONE, session-day HH:MM, every SPAN [while PHASE,PHASE], open[+-SPAN], close[+-SPAN], cron PATTERN ZONE, at INSTANT; a SPAN is a number with s, m, h or d
+    "every 5 m": "every 5 m" is no trigger; write one of: daily HH:MM ZONE, session-day HH:MM, every SPAN [while PHASE,PHASE], while PHASE,PHASE, open[+-SPAN], close[+-SPAN], cron PATTERN ZONE, at INSTANT; a SPAN is a number with s, m, h or d
     "every 500d": "500d" is longer than a year
     "every 5m while lunch": "lunch" is not a phase
     "open~5m": "~5m" is no offset; write +5m or -15m

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDateTime, NaiveTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
-use super::wall::{self, ClockChange, Gap, Overlap};
+use super::wall::{self, ClockChange, Gap, Repeat};
 use crate::calendar::{Calendar, Phase};
 
 /// A rule that gives instants. Pure: the same calendar and the same `after` give the same slot. Written and read as
@@ -43,6 +43,11 @@ pub enum Trigger {
         /// The spacing; more than zero.
         every: TimeDelta,
         /// The phases.
+        phases: Vec<Phase>,
+    },
+    /// Once at the start of each stretch of time that the market spends in these phases: for what is to run all through it.
+    While {
+        /// The phases; neighbouring ones are one stretch.
         phases: Vec<Phase>,
     },
     /// Every so long, counted from 1970-01-01T00:00:00Z, in elapsed time.
@@ -115,11 +120,33 @@ impl Trigger {
                 wall::next_after(next, calendar.zone(), *change, after)
             }
             Self::EveryWhile { every, phases } => next_while(calendar, *every, phases, after),
+            Self::While { phases } => next_stretch(calendar, phases, after),
             Self::Every(every) => next_multiple(DateTime::UNIX_EPOCH, *every, after),
             Self::Open(offset) => shifted(after, *offset, |after| calendar.next_open(after)),
             Self::Close(offset) => shifted(after, *offset, |after| calendar.next_close(after)),
             Self::At(at) if after < *at => *at,
             Self::At(_) => NEVER,
+        }
+    }
+
+    /// When what began at `slot` has lost its sense: the end of the phase, or of the stretch of phases, that it belongs to.
+    pub fn window_end(&self, calendar: &Calendar, slot: DateTime<Utc>) -> DateTime<Utc> {
+        match self {
+            Self::While { phases } => calendar
+                .spans(slot, slot.checked_add_signed(PHASE_HORIZON).unwrap_or(NEVER))
+                .find(|span| !phases.contains(&span.phase))
+                .map_or(slot, |span| span.start.max(slot)),
+            _ => calendar.at(slot).next_transition,
+        }
+    }
+
+    /// Whether it only comes on days on which the market trades.
+    pub fn follows_sessions(&self) -> bool {
+        match self {
+            Self::SessionDay { .. } | Self::EveryWhile { .. } | Self::While { .. } | Self::Open(_) | Self::Close(_) => {
+                true
+            }
+            Self::Daily { .. } | Self::Cron { .. } | Self::Every(_) | Self::At(_) => false,
         }
     }
 
@@ -162,6 +189,19 @@ fn next_while(calendar: &Calendar, every: TimeDelta, phases: &[Phase], after: Da
         .map_or(NEVER, |(slot, _)| slot)
 }
 
+fn next_stretch(calendar: &Calendar, phases: &[Phase], after: DateTime<Utc>) -> DateTime<Utc> {
+    let Some(horizon) = after.checked_add_signed(PHASE_HORIZON) else { return NEVER };
+    let mut within = false;
+    for span in calendar.spans(after, horizon) {
+        let begins = !within && phases.contains(&span.phase);
+        if begins && span.start > after {
+            return span.start;
+        }
+        within = phases.contains(&span.phase);
+    }
+    NEVER
+}
+
 /// The first of `start`, `start + every`, ... that is after `after`.
 fn next_multiple(start: DateTime<Utc>, every: TimeDelta, after: DateTime<Utc>) -> DateTime<Utc> {
     if after < start {
@@ -183,6 +223,10 @@ impl fmt::Display for Trigger {
             Self::EveryWhile { every, phases } => {
                 let names: Vec<String> = phases.iter().map(ToString::to_string).collect();
                 write!(f, "every {} while {}", span(*every), names.join(","))
+            }
+            Self::While { phases } => {
+                let names: Vec<String> = phases.iter().map(ToString::to_string).collect();
+                write!(f, "while {}", names.join(","))
             }
             Self::Every(every) => write!(f, "every {}", span(*every)),
             Self::Open(offset) => write!(f, "open{}", signed(*offset)),
@@ -207,7 +251,7 @@ fn changes(change: ClockChange, hourly: bool) -> String {
 
 /// What a trigger does on the nights the clocks change where nothing is said.
 pub(super) fn usual_change(hourly: bool) -> ClockChange {
-    if hourly { ClockChange { gap: Gap::Skip, overlap: Overlap::Both } } else { ClockChange::default() }
+    if hourly { ClockChange { gap: Gap::Skip, overlap: Repeat::Both } } else { ClockChange::default() }
 }
 
 /// A span in its largest whole unit.

@@ -17,7 +17,7 @@ pub enum Gap {
 
 /// What becomes of a time that comes twice when the clocks go back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Overlap {
+pub enum Repeat {
     /// The first time counts.
     #[default]
     First,
@@ -28,7 +28,7 @@ pub enum Overlap {
 }
 
 named!(Gap { Shift => "shift", Skip => "skip" });
-named!(Overlap { First => "first", Last => "last", Both => "both" });
+named!(Repeat { First => "first", Last => "last", Both => "both" });
 
 /// What a trigger on the wall does on the nights the clocks change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,7 +36,7 @@ pub struct ClockChange {
     /// When a time is left out.
     pub gap: Gap,
     /// When a time comes twice.
-    pub overlap: Overlap,
+    pub overlap: Repeat,
 }
 
 /// Dates without any wall-clock time that are looked through before a pattern counts as never due: leap days are eight years
@@ -47,8 +47,8 @@ const MOST_DATES: usize = 3_000;
 pub(super) fn instants_of(wall: NaiveDateTime, zone: Tz, change: ClockChange) -> impl Iterator<Item = DateTime<Utc>> {
     let (one, two) = match (zone.from_local_datetime(&wall), change) {
         (LocalResult::Single(instant), _) => (Some(instant.to_utc()), None),
-        (LocalResult::Ambiguous(first, _), ClockChange { overlap: Overlap::First, .. }) => (Some(first.to_utc()), None),
-        (LocalResult::Ambiguous(_, last), ClockChange { overlap: Overlap::Last, .. }) => (Some(last.to_utc()), None),
+        (LocalResult::Ambiguous(first, _), ClockChange { overlap: Repeat::First, .. }) => (Some(first.to_utc()), None),
+        (LocalResult::Ambiguous(_, last), ClockChange { overlap: Repeat::Last, .. }) => (Some(last.to_utc()), None),
         (LocalResult::Ambiguous(first, last), _) => (Some(first.to_utc()), Some(last.to_utc())),
         (LocalResult::None, ClockChange { gap: Gap::Shift, .. }) => (end_of_gap(wall, zone), None),
         (LocalResult::None, _) => (None, None),

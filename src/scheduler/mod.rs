@@ -1,10 +1,19 @@
 //! The planner: wakes, asks the pure schedule what came due, claims it in the ledger, and runs it.
 //!
 //! It knows what a job is, and no job. Whatever wakes it (the clock, a nudge, tokio-cron-scheduler) only makes it look; what
-//! is due follows from the schedule, the ledger and the time alone.
+//! is due follows from the schedule, the ledger and the time alone. Of the instances on one database one plans at a time
+//! (`leadership.rs`); what it writes carries its epoch, so that one that was deposed cannot write.
 
+mod clock_watch;
+mod dispatch;
+mod finisher;
+mod leadership;
 mod ledger;
+mod operations;
+mod overdue;
+mod plan;
 mod planner;
+mod planning;
 mod runner;
 mod status;
 mod waker;
@@ -15,12 +24,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::schedule::JobSpec;
 use crate::store::Origin;
+pub use leadership::Leadership;
 pub use ledger::{Ledger, Ticket};
-pub use planner::Planner;
+pub use operations::{Backfilled, JobState, Operations, Paused, Refusal, Verb};
+pub use plan::{Difference, Expected, compare, expected};
+pub use planner::{Planner, PlannerOptions, PrepareError};
 pub use status::{Living, Place, Status};
 pub use waker::spawn_cron_waker;
 
@@ -35,6 +48,9 @@ pub struct RunContext {
     pub deadline: DateTime<Utc>,
     /// Why it runs.
     pub origin: Origin,
+    /// Cancelled when it should end: past its deadline, on somebody's word, or because the daemon stops. What has not ended
+    /// within its grace after that is cut off.
+    pub stop: CancellationToken,
 }
 
 /// What a job says of a run that went well: goes into the ledger as JSON.

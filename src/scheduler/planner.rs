@@ -10,56 +10,125 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use super::ledger::{Ledger, Ticket, ticket_of};
-use super::runner;
+use super::clock_watch::ClockWatch;
+use super::leadership::Leadership;
+use super::ledger::{Ledger, Ticket};
 use super::status::{Living, Place, Status};
-use super::{Entry, RunContext};
-use crate::calendar::Calendar;
+use super::{Entry, runner};
 use crate::metrics;
-use crate::schedule::{JobSpec, Verdict, judge, may_run_late};
-use crate::store::{JobRun, NewRun, Origin, RunState, StoreError};
+use crate::schedule::Pause;
+use crate::store::{ClockEvent, KnownJob, Origin, RunState, StoreError, Term};
 
 /// The longest the planner sleeps: a stepped clock or a lost wake-up costs a second at most.
 const LONGEST_SLEEP: TimeDelta = TimeDelta::seconds(1);
 
-/// How often a process says that its runs go on, and how long after the last word they count as abandoned.
+/// How often a process says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-const SILENCE: TimeDelta = TimeDelta::seconds(20);
 
-/// A ledger this far ahead of the clock was written under a wrong clock.
+/// A ledger this far ahead of the clock was written under a wrong clock, or is read under one.
 const FUTURE: TimeDelta = TimeDelta::minutes(5);
 
-/// A run that was cut off so often, beyond its ordinary tries, is not begun again.
-const MOST_TAKEOVERS: i32 = 5;
+/// A clock that is set again and again is written down so often at most.
+const CLOCK_EVENTS: Duration = Duration::from_secs(60);
+
+/// What a planner goes by.
+#[derive(Debug, Clone)]
+pub struct PlannerOptions {
+    /// Slots older than this are not owed.
+    pub retention: Duration,
+    /// The lease of an instance ends so long after it was last renewed.
+    pub lease: Duration,
+    /// Goes on although the ledger is ahead of the clock.
+    pub trust_clock: bool,
+    /// Name of this host.
+    pub host: String,
+}
+
+/// Why a planner must not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The clock is wrong now, or was.
+    #[error(
+        "the clock says {clock} and the ledger was last written at {ledger}: set the clock of this host; if it is right now \
+         and was wrong then, start once with schedule.trust_clock = true"
+    )]
+    ClockBehindLedger {
+        /// The clock.
+        clock: DateTime<Utc>,
+        /// The newest row.
+        ledger: DateTime<Utc>,
+    },
+}
+
+/// Whether a run at start is wanted, asked when it could begin.
+type Wanted = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// A job as the planner keeps it.
+pub(super) struct Line {
+    pub(super) entry: Entry,
+    /// The newest decided slot; never moves back.
+    pub(super) cursor: DateTime<Utc>,
+    /// The first slot after it.
+    pub(super) next: DateTime<Utc>,
+    /// While the clock stands before the cursor: up to where the time that comes twice was gone through.
+    pub(super) repeated: Option<DateTime<Utc>>,
+    pub(super) pause: Option<Pause>,
+    /// Since when its slots are owed.
+    pub(super) owed_since: DateTime<Utc>,
+}
 
 /// Decides what is due and runs it.
 pub struct Planner {
-    entries: Vec<Entry>,
-    ledger: Ledger,
-    status: Arc<Status>,
-    nudge: Arc<Notify>,
+    pub(super) lines: Vec<Line>,
+    pub(super) ledger: Ledger,
+    pub(super) leadership: Arc<Leadership>,
+    pub(super) status: Arc<Status>,
+    pub(super) nudge: Arc<Notify>,
+    pub(super) stop: CancellationToken,
+    /// The soonest instant at which a run that waits may begin.
+    pub(super) soonest_waiting: Option<DateTime<Utc>>,
+    /// The epoch whose cursors were read, and the calendar that `next` was found with.
+    office: Option<i64>,
+    /// Whether the office is new, so that what others left undone is still to be looked for.
+    arrives: bool,
+    pub(super) calendar_hash: String,
     runs: TaskTracker,
-    retention: TimeDelta,
-    stop: CancellationToken,
-    /// The newest decided slot of each job; never moves back.
-    cursors: HashMap<&'static str, DateTime<Utc>>,
-    last_heartbeat: Duration,
+    cut_off: CancellationToken,
+    options: PlannerOptions,
+    last_heartbeat: Option<Duration>,
+    last_clock_event: Option<Duration>,
+    /// A job that runs once when this instance first plans, beside its schedule.
+    cold_start: Option<(&'static str, Wanted)>,
+    started_at: DateTime<Utc>,
 }
 
 impl Planner {
-    /// A planner that has not looked at the ledger yet. Slots older than `retention` are not owed. After `stop` nothing is
-    /// begun: neither a slot nor another attempt.
-    pub fn new(entries: Vec<Entry>, ledger: Ledger, retention: Duration, stop: CancellationToken) -> Self {
+    /// A planner that has not looked at the ledger yet. After `stop` nothing is begun: neither a slot nor another attempt.
+    pub fn new(entries: Vec<Entry>, ledger: Ledger, options: PlannerOptions, stop: CancellationToken) -> Self {
+        let start = DateTime::<Utc>::MIN_UTC;
+        let line = |entry| Line { entry, cursor: start, next: start, repeated: None, pause: None, owed_since: start };
+        let leadership = Leadership::new(ledger.store.clone(), ledger.owner.clone(), options.lease);
         Self {
-            entries,
-            ledger,
+            lines: entries.into_iter().map(line).collect(),
+            leadership: Arc::new(leadership),
             status: Arc::default(),
             nudge: Arc::default(),
-            runs: TaskTracker::new(),
-            retention: TimeDelta::from_std(retention).unwrap_or(TimeDelta::MAX),
             stop,
-            cursors: HashMap::new(),
-            last_heartbeat: Duration::ZERO,
+            soonest_waiting: None,
+            office: None,
+            arrives: false,
+            calendar_hash: String::new(),
+            runs: TaskTracker::new(),
+            cut_off: CancellationToken::new(),
+            options,
+            last_heartbeat: None,
+            last_clock_event: None,
+            cold_start: None,
+            started_at: ledger.clock.now(),
+            ledger,
         }
     }
 
@@ -78,39 +147,161 @@ impl Planner {
         self.runs.clone()
     }
 
-    /// Reads from the ledger where each job stands, and takes up what a process before this one left undone.
+    /// Cuts the runs off that are still under way.
+    pub fn cut_off(&self) -> CancellationToken {
+        self.cut_off.clone()
+    }
+
+    /// Who plans.
+    pub fn leadership(&self) -> Arc<Leadership> {
+        Arc::clone(&self.leadership)
+    }
+
+    /// Runs `job` once as soon as this instance plans, if it is `wanted` then.
+    pub fn run_at_start(&mut self, job: &'static str, wanted: impl Fn() -> bool + Send + Sync + 'static) {
+        self.cold_start = Some((job, Box::new(wanted)));
+    }
+
+    /// Says that this process lives, and asks for the right to plan.
     ///
     /// # Errors
-    /// When the database fails: a planner that does not know what was decided must not decide.
-    pub async fn prepare(&mut self) -> Result<(), StoreError> {
+    /// When the database fails, or the ledger was written at a time that has not come yet.
+    pub async fn prepare(&mut self) -> Result<(), PrepareError> {
         let now = self.ledger.clock.now();
-        for entry in &self.entries {
-            let name = entry.spec.name;
-            metrics::job_registered(name);
-            let since = self.ledger.store.register_job(name, now).await?;
-            let decided = self.ledger.store.last_decided_slot(name).await?;
-            let cursor = decided.map_or(since, |decided| decided.max(since)).max(now - self.retention);
-            if cursor > now + FUTURE {
-                // Waiting for that time would be silence; slots that have a row already stay theirs.
-                error!(job_name = name, ledger = %cursor, "the ledger is ahead of the clock; the job goes on from now");
+        if let Some(ledger) = self.ledger.store.last_written().await?.filter(|ledger| *ledger > now + FUTURE) {
+            if !self.options.trust_clock {
+                return Err(PrepareError::ClockBehindLedger { clock: now, ledger });
             }
-            self.cursors.insert(name, if cursor > now + FUTURE { now } else { cursor });
+            warn!(%ledger, "the ledger is ahead of the clock, which is trusted");
         }
+        let names: Vec<_> = self.lines.iter().map(|line| line.entry.spec.name).collect();
+        names.iter().for_each(|name| metrics::job_registered(name));
+        self.ledger.store.register_jobs(&names, now).await?;
+        self.ledger.store.beat(&self.ledger.owner, &self.options.host, self.started_at).await?;
         for ((job, state), at) in self.ledger.store.last_runs().await? {
             if state == RunState::Ok {
+                self.status.succeeded(&job, at);
                 metrics::job_succeeded(job, at);
             }
         }
-        // Nobody else can be running anything from this file, so nothing needs to go silent first.
-        let silence = if self.ledger.store.is_exclusive() { TimeDelta::microseconds(-1) } else { SILENCE };
-        self.take_over(now - silence).await
+        if self.leadership.contend().await?
+            && let Some(term) = self.leadership.term()
+        {
+            self.take_office(&term, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Decides until told to stop. Runs under way go on in [`Planner::runs`].
+    pub async fn run(mut self) {
+        let mut watched = ClockWatch::read(&*self.ledger.clock);
+        loop {
+            let began = self.ledger.clock.monotonic();
+            let now = self.ledger.clock.now();
+            let seen = ClockWatch::read(&*self.ledger.clock);
+            self.note_clock(&watched, &seen).await;
+            watched = seen;
+            let fault = self.look_alive(now).await.err().map(|fault| fault.to_string());
+            self.status.looked(began, self.office.is_some());
+            self.report_fault(fault);
+            let clock = Arc::clone(&self.ledger.clock);
+            tokio::select! {
+                () = clock.sleep_until(self.next_look(now)) => {}
+                () = self.nudge.notified() => {}
+                () = self.stop.cancelled() => break,
+            }
+        }
+        self.leadership.resign().await;
+    }
+
+    /// A look that ticks while it waits for the database: the watchdog must tell a slow database from a dead planner.
+    async fn look_alive(&mut self, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let (status, clock) = (Arc::clone(&self.status), Arc::clone(&self.ledger.clock));
+        let mut look = std::pin::pin!(self.look(now));
+        loop {
+            status.tick();
+            tokio::select! {
+                done = &mut look => return done,
+                () = clock.pause(Duration::from_secs(1)) => {}
+            }
+        }
+    }
+
+    async fn look(&mut self, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let looked = match self.leadership.term() {
+            Some(term) => self.look_as_planner(&term, now).await,
+            None => {
+                self.office = None;
+                Ok(())
+            }
+        };
+        match looked {
+            Err(StoreError::Deposed) => {
+                self.leadership.deposed();
+                self.office = None;
+            }
+            looked => looked?,
+        }
+        self.end_cancelled().await?;
+        self.beat().await?;
+        metrics::scheduler_ticked(now);
+        Ok(())
+    }
+
+    async fn look_as_planner(&mut self, term: &Term, now: DateTime<Utc>) -> Result<(), StoreError> {
+        if self.office != Some(term.epoch) {
+            self.take_office(term, now).await?;
+        }
+        if self.arrives {
+            self.arrives = false;
+            self.take_over_abandoned().await?;
+            if let Some((job, wanted)) = self.cold_start.take()
+                && wanted()
+            {
+                self.run_now(job, Origin::ColdStart).await?;
+            }
+        }
+        self.plan(term, now).await?;
+        self.dispatch(term, now).await
+    }
+
+    /// Reads from the ledger where each job stands.
+    async fn take_office(&mut self, term: &Term, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let jobs = self.ledger.store.jobs().await?;
+        let decided = self.ledger.store.decided_slots().await?;
+        let retention = TimeDelta::from_std(self.options.retention).unwrap_or(TimeDelta::MAX);
+        for line in &mut self.lines {
+            let name = line.entry.spec.name;
+            let since = jobs.get(name).map_or(now, |job| job.since);
+            let cursor = decided.get(name).map_or(since, |decided| since.max(*decided)).max(now - retention);
+            line.cursor = cursor.max(line.cursor);
+            line.owed_since = since;
+            if cursor > now + FUTURE {
+                // Waiting for that time would be silence; slots that have a row already stay theirs.
+                error!(job_name = name, ledger = %cursor, "the ledger is ahead of the clock; the job goes on from now");
+                line.cursor = now;
+            }
+        }
+        self.calendar_hash.clear();
+        self.set_pauses(&jobs, now);
+        self.office = Some(term.epoch);
+        self.arrives = true;
+        Ok(())
+    }
+
+    pub(super) fn set_pauses(&mut self, jobs: &HashMap<String, KnownJob>, now: DateTime<Utc>) {
+        for line in &mut self.lines {
+            let name = line.entry.spec.name;
+            line.pause = jobs.get(name).and_then(|job| {
+                let reason = job.pause_reason.clone().unwrap_or_default();
+                Some(Pause { from: job.pause_from?, until: job.pause_until, reason })
+            });
+            metrics::job_paused(name, line.pause.as_ref().is_some_and(|pause| pause.covers(now)));
+        }
     }
 
     /// Runs a job now, outside its schedule.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn run_now(&self, job: &str, origin: Origin) -> Result<(), StoreError> {
+    async fn run_now(&self, job: &str, origin: Origin) -> Result<(), StoreError> {
         let Some(entry) = self.entry(job) else { return Ok(()) };
         if let Some(ticket) = self.ledger.claim_now(&entry.spec, origin).await? {
             self.spawn(entry.clone(), ticket);
@@ -118,156 +309,74 @@ impl Planner {
         Ok(())
     }
 
-    /// Decides until told to stop. Runs under way go on in [`Planner::runs`].
-    pub async fn run(mut self) {
-        loop {
-            let began = self.ledger.clock.monotonic();
-            let now = self.ledger.clock.now();
-            let fault = self.look(now).await.err().map(|fault| fault.to_string());
-            self.status.looked(began);
-            self.report_fault(fault);
-            let sleep = self.ledger.clock.sleep_until(self.next_look(now));
-            tokio::select! {
-                () = sleep => {}
-                () = self.nudge.notified() => {}
-                () = self.stop.cancelled() => return,
-            }
-        }
-    }
-
-    /// Decides everything that is due now. A job whose rows could not be written keeps its cursor and is judged again.
-    async fn look(&mut self, now: DateTime<Utc>) -> Result<(), StoreError> {
-        self.beat(now).await?;
-        for index in 0..self.entries.len() {
-            self.decide(index, now).await?;
-        }
-        metrics::scheduler_ticked(now);
-        Ok(())
-    }
-
-    async fn decide(&mut self, index: usize, now: DateTime<Utc>) -> Result<(), StoreError> {
-        let entry = &self.entries[index];
-        let spec = &entry.spec;
-        let cursor = self.cursors.get(spec.name).copied().unwrap_or(now);
-        // One calendar for the whole decision, whatever is swapped meanwhile.
-        let calendar = self.ledger.calendar.load();
-        let slots: Vec<_> = spec.trigger.slots(&calendar, cursor, now).collect();
-        if let Some(newest) = slots.last().copied() {
-            let verdicts = judge(spec, &calendar, &slots, now, self.status.is_running(spec.name));
-            let rows: Vec<NewRun> =
-                verdicts.into_iter().map(|(slot, verdict)| self.row(spec, &calendar, slot, verdict)).collect();
-            let written = self.ledger.store.claim_runs(&rows).await?;
-            for row in rows.iter().filter(|row| written.contains(&row.id)) {
-                self.act_on(entry, row);
-            }
-            self.cursors.insert(spec.name, newest);
-        }
-        let next = spec.trigger.next_after(&calendar, now);
-        self.status.set_next(spec.name, next);
-        metrics::job_next_due(spec.name, next);
-        Ok(())
-    }
-
-    fn row(&self, spec: &JobSpec, calendar: &Calendar, slot: DateTime<Utc>, verdict: Verdict) -> NewRun {
-        let (origin, state, reason) = match verdict {
-            Verdict::Run { late: None } => (Origin::Scheduled, RunState::Running, None),
-            Verdict::Run { late } => (Origin::Catchup, RunState::Running, late),
-            Verdict::Skipped(reason) => (Origin::Scheduled, RunState::Skipped, Some(reason)),
-            Verdict::Missed(reason) => (Origin::Scheduled, RunState::Missed, Some(reason)),
-        };
-        self.ledger.row(spec, calendar, slot, origin, state, reason)
-    }
-
-    /// What was claimed is begun; what was left out is said.
-    fn act_on(&self, entry: &Entry, row: &NewRun) {
-        metrics::job_late(row.job, row.claimed_at - row.scheduled_for);
-        if row.state == RunState::Running {
-            self.spawn(entry.clone(), ticket_of(&entry.spec, row));
-        } else {
-            let reason = row.reason.as_deref().unwrap_or_default();
-            metrics::job_left_out(row.job, row.state.name());
-            warn!(job_name = row.job, slot = %row.scheduled_for, state = row.state.name(), reason, "a slot was left out");
-        }
-    }
-
-    fn spawn(&self, entry: Entry, ticket: Ticket) {
-        let (status, ledger, stop) = (Arc::clone(&self.status), self.ledger.clone(), self.stop.clone());
-        let living = Living::begin(&status, entry.spec.name, ticket.context.id, Place::Planner);
+    pub(super) fn spawn(&self, entry: Entry, ticket: Ticket) {
+        let (status, ledger) = (Arc::clone(&self.status), self.ledger.clone());
+        let (nudge, cut_off) = (Arc::clone(&self.nudge), self.cut_off.clone());
+        let stop = ticket.context.stop.clone();
+        let living = Living::begin(&status, entry.spec.name, ticket.context.id, Place::Planner, stop);
         self.runs.spawn(async move {
-            runner::run(ledger, entry, ticket, stop).await;
-            drop(living);
+            let (job, clock) = (entry.spec.name, Arc::clone(&ledger.clock));
+            if runner::run(ledger, entry, ticket, living, cut_off).await {
+                status.succeeded(job, clock.now());
+            }
+            if status.has_waiting() {
+                nudge.notify_one();
+            }
         });
     }
 
-    fn entry(&self, job: &str) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.spec.name == job)
+    pub(super) fn entry(&self, job: &str) -> Option<&Entry> {
+        self.lines.iter().map(|line| &line.entry).find(|entry| entry.spec.name == job)
     }
 
-    /// Says that the runs under way go on, and looks for runs of which nothing was heard.
-    async fn beat(&mut self, now: DateTime<Utc>) -> Result<(), StoreError> {
+    /// Says that the process lives, and looks for runs that nobody carries any more.
+    async fn beat(&mut self) -> Result<(), StoreError> {
         let monotonic = self.ledger.clock.monotonic();
-        if monotonic < self.last_heartbeat + HEARTBEAT {
+        if self.last_heartbeat.is_some_and(|last| monotonic < last + HEARTBEAT) {
             return Ok(());
         }
-        self.ledger.store.heartbeat(&self.status.live_runs(), now).await?;
-        // One's own rows too: a run whose end, or whose very claim, could not be confirmed lives nowhere any more.
-        self.take_over(now - SILENCE).await?;
-        self.last_heartbeat = monotonic;
+        self.ledger.store.beat(&self.ledger.owner, &self.options.host, self.started_at).await?;
+        if self.office.is_some() {
+            self.take_over_abandoned().await?;
+            self.report_overdue(self.ledger.clock.now());
+        }
+        self.take_over_own().await?;
+        self.last_heartbeat = Some(monotonic);
         Ok(())
     }
 
-    /// Runs that a process left undone are done again where the schedule still wants them, and given up where not.
-    async fn take_over(&self, silent_since: DateTime<Utc>) -> Result<(), StoreError> {
-        let live = self.status.live_runs();
-        for run in self.ledger.store.abandoned_runs(silent_since).await? {
-            if live.contains(&run.id) {
+    /// A clock that was set, or a host that slept, is counted, written down and told; the misfire policies do the rest.
+    async fn note_clock(&mut self, before: &ClockWatch, now: &ClockWatch) {
+        for happened in before.compare(now) {
+            let by = happened.by();
+            metrics::clock_event(happened.kind());
+            let monotonic = self.ledger.clock.boottime();
+            if self.last_clock_event.is_some_and(|last| monotonic < last + CLOCK_EVENTS) {
                 continue;
             }
-            match self.worth_resuming(&run) {
-                Ok(entry) => self.resume(entry, &run).await?,
-                Err(why) => {
-                    if let Some(entry) = self.entry(&run.job) {
-                        metrics::job_left_out(entry.spec.name, RunState::Lost.name());
-                    }
-                    warn!(job_name = run.job, slot = %run.scheduled_for, run_id = %run.id, reason = why, "a run was lost");
-                    self.ledger.give_up(&run, format!("nothing was heard of it any more; {why}")).await?;
-                }
+            self.last_clock_event = Some(monotonic);
+            let (kind, by_ms) = (happened.kind(), by.num_milliseconds());
+            warn!(kind, by_ms, "the clock was set or the host slept; late slots go by their misfire policy");
+            let event = ClockEvent {
+                at: self.ledger.clock.now(),
+                kind: kind.to_owned(),
+                by_us: by.num_microseconds().unwrap_or(i64::MAX),
+                owner: self.ledger.owner.clone(),
+            };
+            if let Err(fault) = self.ledger.store.save_clock_event(&event).await {
+                warn!(error = %fault, "this could not be written down");
             }
         }
-        Ok(())
-    }
-
-    fn worth_resuming(&self, run: &JobRun) -> Result<&Entry, String> {
-        let entry = self.entry(&run.job).ok_or("there is no such job any more")?;
-        if !matches!(run.origin, Origin::Scheduled | Origin::Catchup) {
-            return Err(format!("its origin was {}, which is not repeated", run.origin));
-        }
-        // Ordinary retries count as attempts as well; what is beyond them ended its process.
-        if run.attempt >= entry.spec.attempts + MOST_TAKEOVERS {
-            return Err(format!("it was begun {} times", run.attempt));
-        }
-        let now = self.ledger.clock.now();
-        may_run_late(&entry.spec, &self.ledger.calendar.load(), run.scheduled_for, now).map(|()| entry)
-    }
-
-    async fn resume(&self, entry: &Entry, run: &JobRun) -> Result<(), StoreError> {
-        let now = self.ledger.clock.now();
-        if !self.ledger.store.begin_attempt(run.id, run.attempt, &self.ledger.owner, now).await? {
-            return Ok(());
-        }
-        info!(job_name = run.job, slot = %run.scheduled_for, run_id = %run.id, attempt = run.attempt + 1, "a run is taken over");
-        let deadline = now + entry.spec.deadline;
-        let context = RunContext { id: run.id, slot: run.scheduled_for, deadline, origin: Origin::Catchup };
-        let ticket = Ticket { job: entry.spec.name, context, attempt: run.attempt + 1, started_at: now };
-        self.spawn(entry.clone(), ticket);
-        Ok(())
     }
 
     /// Counted from when the last look began: one that took long is followed by the next at once.
     fn next_look(&self, looked: DateTime<Utc>) -> DateTime<Utc> {
-        let soonest = self.status.next_slot();
         let latest = looked + LONGEST_SLEEP;
-        soonest.map_or(latest, |slot| slot.min(latest))
+        if self.office.is_none() {
+            return latest;
+        }
+        let slots = self.lines.iter().map(|line| line.next).filter(|next| *next > looked);
+        slots.chain(self.soonest_waiting).min().map_or(latest, |soonest| soonest.min(latest))
     }
 
     /// A failing database is said once when it begins and once when it ends, not each second.

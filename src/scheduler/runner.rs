@@ -1,63 +1,87 @@
-//! Running one claimed slot to its end: attempts, back-off, the deadline, and a panic that is only this run's.
+//! Running one attempt of a claimed slot to its end: the deadline, being told to stop, and a panic that is only this run's.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, info, info_span, warn};
+use tracing::{Instrument, error, info_span, warn};
 
-use super::ledger::{Ledger, Ticket};
+use super::ledger::{Ended, Ledger, Ticket};
+use super::status::Living;
 use super::{Entry, JobError, Report};
-use crate::store::Origin;
+use crate::metrics;
+use crate::store::{Origin, RunState};
 
-/// The first pause between attempts; doubled each time, never more than [`LONGEST_PAUSE`], and drawn at random below that
-/// so that instances do not come back in step.
-const FIRST_PAUSE: Duration = Duration::from_secs(2);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-
-/// Runs `ticket` until it is done, cannot be, or is out of time, and writes the end into the ledger. A run that only waits
-/// for its next attempt when `stop` comes is left as it is: the next start, or another instance, takes it up.
-pub(super) async fn run(ledger: Ledger, entry: Entry, mut ticket: Ticket, stop: CancellationToken) {
-    let span = info_span!("run", job_name = ticket.job, run_id = %ticket.context.id);
+/// Runs the attempt until it is done, cannot be, or is told to end, and writes that into the ledger. `cut_off` comes when the
+/// daemon will wait no longer. Gives whether it went well and that is written.
+pub(super) async fn run(
+    ledger: Ledger,
+    entry: Entry,
+    mut ticket: Ticket,
+    living: Living,
+    cut_off: CancellationToken,
+) -> bool {
+    let span = info_span!("run", job_name = ticket.job, run_id = %ticket.context.id, trace_id = ticket.trace_id);
     async {
-        loop {
-            ticket.started_at = ledger.clock.now();
-            let result = attempt(&ledger, &entry, &ticket).await;
-            let Some(pause) = pause_before_next(&ledger, &entry, &ticket, &result) else {
-                ledger.finish(&ticket, &result).await;
-                return;
-            };
-            if let Err(fault) = &result {
-                warn!(attempt = ticket.attempt, pause_ms = pause.as_millis(), error = %fault, "{} will try again", ticket.job);
-            }
-            tokio::select! {
-                () = ledger.clock.sleep(pause) => {}
-                () = stop.cancelled() => {
-                    info!("the next attempt is left to the next start");
-                    return;
-                }
-            }
-            if !next_attempt(&ledger, &mut ticket).await {
-                return;
-            }
+        ticket.started_at = ledger.clock.now();
+        let result = attempt(&ledger, &entry, &ticket, &cut_off).await;
+        let ended = match result {
+            Ok(report) => Ended::Ok(report),
+            Err(_) if living.cancelled_by().is_some() => Ended::Cancelled(living.cancelled_by().unwrap_or_default()),
+            Err(_) if cut_off.is_cancelled() => Ended::CutOff,
+            Err(fault) => match pause_before_next(&ledger, &entry, &ticket, &fault) {
+                Some(pause) => Ended::Again(fault, pause),
+                None => Ended::Failed(fault),
+            },
+        };
+        let (well, failed) = (matches!(ended, Ended::Ok(_)), matches!(ended, Ended::Failed(_)));
+        let written = ledger.end(&ticket, ended).await;
+        if written && failed {
+            break_circuit(&ledger, &entry).await;
         }
+        written && well
     }
     .instrument(span)
-    .await;
+    .await
 }
 
-/// One attempt in a task of its own, so that a panic ends the attempt and not the daemon.
-async fn attempt(ledger: &Ledger, entry: &Entry, ticket: &Ticket) -> Result<Report, JobError> {
+/// One attempt in a task of its own, so that a panic ends the attempt and not the daemon. Whatever tells it to stop, it has its
+/// grace to do so.
+async fn attempt(
+    ledger: &Ledger,
+    entry: &Entry,
+    ticket: &Ticket,
+    cut_off: &CancellationToken,
+) -> Result<Report, JobError> {
     let work = Arc::clone(&entry.job).run(ticket.context.clone());
     let mut task = AbortOnDrop(tokio::spawn(work.in_current_span()));
+    let stop = &ticket.context.stop;
+    // By elapsed time: a clock that is set forward is no reason to end what has just begun.
+    let left = (ticket.context.deadline - ticket.started_at).to_std().unwrap_or(Duration::ZERO);
+    let late = tokio::select! {
+        ended = &mut task.0 => return ended.unwrap_or_else(|fault| Err(JobError::Fail(panic_message(fault)))),
+        () = ledger.clock.pause(left) => true,
+        () = stop.cancelled() => false,
+        () = cut_off.cancelled() => false,
+    };
+    stop.cancel();
     let ended = tokio::select! {
-        ended = &mut task.0 => ended,
-        () = ledger.clock.sleep_until(ticket.context.deadline) => {
-            let minutes = entry.spec.deadline.num_minutes();
-            return Err(JobError::Fail(format!("not done by its deadline, {minutes} min after it was due")));
+        ended = &mut task.0 => ended.unwrap_or_else(|fault| Err(JobError::Fail(panic_message(fault)))),
+        () = ledger.clock.pause(entry.spec.stop_grace) => {
+            Err(JobError::Fail(format!("told to stop and cut off {} s later", entry.spec.stop_grace.as_secs())))
         }
     };
-    ended.unwrap_or_else(|fault| Err(JobError::Fail(panic_message(fault))))
+    match ended {
+        Err(fault) if late => Err(JobError::Fail(format!("not done by its deadline, {}: {fault}", span_of(left)))),
+        ended => ended,
+    }
+}
+
+fn span_of(span: Duration) -> String {
+    match span.as_secs() {
+        seconds @ 0..300 => format!("{seconds} s after it began"),
+        seconds => format!("{} min after it began", seconds / 60),
+    }
 }
 
 struct AbortOnDrop(tokio::task::JoinHandle<Result<Report, JobError>>);
@@ -78,35 +102,41 @@ fn panic_message(fault: tokio::task::JoinError) -> String {
     format!("panicked: {}", text.as_deref().unwrap_or("without a message"))
 }
 
-fn pause_before_next(
-    ledger: &Ledger,
-    entry: &Entry,
-    ticket: &Ticket,
-    result: &Result<Report, JobError>,
-) -> Option<Duration> {
-    let Err(JobError::Retry { after, .. }) = result else { return None };
+/// The pause before another attempt; `None` where there is none: past the last try, the deadline or the next slot.
+fn pause_before_next(ledger: &Ledger, entry: &Entry, ticket: &Ticket, fault: &JobError) -> Option<Duration> {
+    let JobError::Retry { after, .. } = fault else { return None };
     // Without data nothing can be served, so the run at start goes on trying until its deadline.
-    let last = ticket.context.origin != Origin::ColdStart && ticket.attempt >= entry.spec.attempts;
-    let exponent = u32::try_from(ticket.attempt.clamp(1, 16) - 1).unwrap_or(0);
-    let ceiling = FIRST_PAUSE.saturating_mul(1 << exponent).min(LONGEST_PAUSE);
-    let pause = after.unwrap_or_default().max(ceiling.mul_f64(fastrand::f64()));
-    let too_late = ledger.clock.later(pause) >= ticket.context.deadline;
+    let last = ticket.context.origin != Origin::ColdStart && ticket.attempt >= entry.spec.retry.attempts;
+    let pause = entry.spec.retry.pause(ticket.attempt, *after, fastrand::f64());
+    let next_slot = entry.spec.trigger.next_after(&ledger.calendar.load(), ledger.clock.now());
+    let too_late = ledger.clock.later(pause) >= ticket.context.deadline.min(next_slot);
     (!last && !too_late).then_some(pause)
 }
 
-async fn next_attempt(ledger: &Ledger, ticket: &mut Ticket) -> bool {
-    match ledger.store.begin_attempt(ticket.context.id, ticket.attempt, &ledger.owner, ledger.clock.now()).await {
-        Ok(true) => {
-            ticket.attempt += 1;
-            true
-        }
-        Ok(false) => {
-            warn!("the run was taken over by another process; this attempt ends here");
-            false
-        }
+/// A job that keeps failing is paused, where it wants that, until an operator has looked.
+async fn break_circuit(ledger: &Ledger, entry: &Entry) {
+    let (job, most) = (entry.spec.name, entry.spec.breaker);
+    if most == 0 {
+        return;
+    }
+    let failing = match ledger.store.last_ends(job, most).await {
+        Ok(ends) => ends.len() == most as usize && !ends.contains(&RunState::Ok),
         Err(fault) => {
-            warn!(error = %fault, "the next attempt could not be written; the run will be found abandoned and done again");
-            false
+            warn!(error = %fault, "it could not be seen whether {job} keeps failing");
+            return;
         }
+    };
+    if !failing {
+        return;
+    }
+    let reason = format!("by itself: {most} runs in a row failed");
+    match ledger.store.pause_job(job, ledger.clock.now(), None, &reason).await {
+        Ok(_) => {
+            metrics::job_paused(job, true);
+            error!(
+                "{job} is paused after {most} failed runs in a row; when it is mended: bellwether jobs resume {job}"
+            );
+        }
+        Err(fault) => warn!(error = %fault, "{job} keeps failing and could not be paused"),
     }
 }

@@ -1,23 +1,41 @@
 //! What the planner is doing, for health, metrics and the operator.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// The planner's own account; cheap to read, never waits for it.
 #[derive(Debug, Default)]
-pub struct Status(Mutex<Inner>);
+pub struct Status {
+    inner: Mutex<Inner>,
+    /// Grows as long as the planner's task is run at all, also while it waits for the database.
+    ticks: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
     looked: Option<Duration>,
     ledger_fault: Option<String>,
-    next: BTreeMap<&'static str, DateTime<Utc>>,
-    /// Runs that live in this process: those of the planner hold back the next slot of their job.
-    live: HashMap<Uuid, (&'static str, Place)>,
+    plans: bool,
+    waiting: bool,
+    live: HashMap<Uuid, Live>,
+    /// When each job last ended well, as far as this process knows.
+    successes: HashMap<String, DateTime<Utc>>,
+}
+
+/// A run that lives in this process.
+#[derive(Debug)]
+struct Live {
+    job: &'static str,
+    place: Place,
+    stop: CancellationToken,
+    /// Who asked for its end, where somebody did.
+    cancelled_by: Option<String>,
 }
 
 /// Who runs it.
@@ -37,10 +55,15 @@ pub struct Living {
 }
 
 impl Living {
-    /// The run `id` of `job` lives here from now on.
-    pub fn begin(status: &Arc<Status>, job: &'static str, id: Uuid, place: Place) -> Self {
-        status.lock().live.insert(id, (job, place));
+    /// The run `id` of `job` lives here from now on, and ends when `stop` is cancelled.
+    pub fn begin(status: &Arc<Status>, job: &'static str, id: Uuid, place: Place, stop: CancellationToken) -> Self {
+        status.lock().live.insert(id, Live { job, place, stop, cancelled_by: None });
         Self { status: Arc::clone(status), id }
+    }
+
+    /// Who asked for the end of the run, if anybody has.
+    pub fn cancelled_by(&self) -> Option<String> {
+        self.status.lock().live.get(&self.id).and_then(|live| live.cancelled_by.clone())
     }
 }
 
@@ -62,21 +85,65 @@ impl Status {
         self.lock().ledger_fault.clone()
     }
 
+    /// Whether this instance planned at its last look.
+    pub fn plans(&self) -> bool {
+        self.lock().plans
+    }
+
     /// Runs under way in this process.
     pub fn running(&self) -> usize {
         self.lock().live.len()
     }
 
-    pub(super) fn live_runs(&self) -> Vec<Uuid> {
-        self.lock().live.keys().copied().collect()
+    pub(super) fn succeeded(&self, job: &str, at: DateTime<Utc>) {
+        let mut inner = self.lock();
+        match inner.successes.get_mut(job) {
+            Some(last) => *last = at.max(*last),
+            None => {
+                inner.successes.insert(job.to_owned(), at);
+            }
+        }
     }
 
-    pub(super) fn next_slot(&self) -> Option<DateTime<Utc>> {
-        self.lock().next.values().min().copied()
+    pub(super) fn last_success(&self, job: &str) -> Option<DateTime<Utc>> {
+        self.lock().successes.get(job).copied()
     }
 
-    pub(super) fn looked(&self, at: Duration) {
-        self.lock().looked = Some(at);
+    /// A number that grows at least each second while the planner's task is alive.
+    pub fn ticks(&self) -> u64 {
+        self.ticks.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn tick(&self) {
+        self.ticks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_live(&self, id: Uuid) -> bool {
+        self.lock().live.contains_key(&id)
+    }
+
+    /// Tells a run that lives here to end. `false`: it does not, or was told before.
+    pub(super) fn cancel(&self, id: Uuid, by: &str) -> bool {
+        let mut inner = self.lock();
+        let Some(live) = inner.live.get_mut(&id).filter(|live| live.cancelled_by.is_none()) else { return false };
+        live.cancelled_by = Some(by.to_owned());
+        live.stop.cancel();
+        true
+    }
+
+    pub(super) fn looked(&self, at: Duration, plans: bool) {
+        let mut inner = self.lock();
+        inner.looked = Some(at);
+        inner.plans = plans;
+    }
+
+    /// Whether runs wait for their turn, so that the end of another is worth a look.
+    pub(super) fn set_waiting(&self, waiting: bool) {
+        self.lock().waiting = waiting;
+    }
+
+    pub(super) fn has_waiting(&self) -> bool {
+        self.lock().waiting
     }
 
     /// Keeps the fault and says whether it is news.
@@ -87,15 +154,12 @@ impl Status {
         news
     }
 
-    pub(super) fn set_next(&self, job: &'static str, next: DateTime<Utc>) {
-        self.lock().next.insert(job, next);
-    }
-
-    pub(super) fn is_running(&self, job: &'static str) -> bool {
-        self.lock().live.values().any(|live| *live == (job, Place::Planner))
+    /// Whether the planner has a run of `job` under way here.
+    pub fn is_running(&self, job: &str) -> bool {
+        self.lock().live.values().any(|live| live.job == job && live.place == Place::Planner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -170,7 +170,7 @@ async fn upsert_quotes(handle: Handle<'_>, cycle: &str, rows: &[(&str, &Quote)])
             insert.push(upsert!());
             within(deadline, insert.build().execute(connection)).await?;
         }
-        Handle::Postgres(connection, deadline) => {
+        Handle::Postgres(connection, route) => {
             let mut query = sqlx::query::<sqlx::Postgres>(POSTGRES_UPSERT)
                 .bind(column(rows, |(symbol, _)| (*symbol).to_owned()))
                 .bind(column(rows, |(_, quote)| quote.at))
@@ -181,8 +181,9 @@ async fn upsert_quotes(handle: Handle<'_>, cycle: &str, rows: &[(&str, &Quote)])
             let query = query
                 .bind(column(rows, |(_, quote)| quote.volume))
                 .bind(column(rows, |(_, quote)| quote.flags.0))
-                .bind(cycle);
-            within(deadline, query.execute(connection)).await?;
+                .bind(cycle)
+                .persistent(!route.pooled);
+            within(route.deadline, query.execute(connection)).await?;
         }
     }
     Ok(())

@@ -6,33 +6,57 @@
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, Postgres, Sqlite, SqliteConnection, Transaction};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Sqlite, SqliteConnection, Transaction};
 
 use super::StoreError;
 
 /// A connection on loan from the pool.
 pub(super) enum Connection {
     Sqlite(PoolConnection<Sqlite>, Duration),
-    Postgres(PoolConnection<Postgres>, Duration),
+    Postgres(PoolConnection<Postgres>, Route),
 }
 
 /// A transaction; it is rolled back when it is dropped without [`Tx::commit`].
 pub(super) enum Tx {
     Sqlite(Transaction<'static, Sqlite>, Duration),
-    Postgres(Transaction<'static, Postgres>, Duration),
+    Postgres(Transaction<'static, Postgres>, Route),
 }
 
 /// What [`on!`] runs statements on, with the longest one may take.
 pub(super) enum Handle<'a> {
     Sqlite(&'a mut SqliteConnection, Duration),
-    Postgres(&'a mut PgConnection, Duration),
+    Postgres(&'a mut PgConnection, Route),
+}
+
+/// How statements get to a PostgreSQL server.
+///
+/// Behind a pooler in transaction mode (pgbouncer) two statements outside of a transaction may meet two server connections, so
+/// nothing may be kept on one: neither prepared statements nor settings. There each statement is a transaction of its own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Route {
+    /// The longest a statement may take.
+    pub(super) deadline: Duration,
+    /// Whether a pooler is in between.
+    pub(super) pooled: bool,
+    /// Whether a transaction holds the server connection already.
+    pub(super) held: bool,
+}
+
+impl Route {
+    /// Begins a transaction whose statements the server itself ends at the deadline.
+    pub(super) fn begin(self) -> AssertSqlSafe<String> {
+        if !self.pooled {
+            return AssertSqlSafe("BEGIN".to_owned());
+        }
+        AssertSqlSafe(format!("BEGIN; SET LOCAL statement_timeout = {}", self.deadline.as_millis()))
+    }
 }
 
 impl Connection {
     pub(super) fn handle(&mut self) -> Handle<'_> {
         match self {
             Self::Sqlite(connection, deadline) => Handle::Sqlite(connection, *deadline),
-            Self::Postgres(connection, deadline) => Handle::Postgres(connection, *deadline),
+            Self::Postgres(connection, route) => Handle::Postgres(connection, *route),
         }
     }
 }
@@ -41,7 +65,7 @@ impl Tx {
     pub(super) fn handle(&mut self) -> Handle<'_> {
         match self {
             Self::Sqlite(tx, deadline) => Handle::Sqlite(tx, *deadline),
-            Self::Postgres(tx, deadline) => Handle::Postgres(tx, *deadline),
+            Self::Postgres(tx, route) => Handle::Postgres(tx, Route { held: true, ..*route }),
         }
     }
 
@@ -49,7 +73,7 @@ impl Tx {
     pub(super) async fn commit(self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(tx, deadline) => within(deadline, tx.commit()).await,
-            Self::Postgres(tx, deadline) => within(deadline, tx.commit()).await,
+            Self::Postgres(tx, route) => within(route.deadline, tx.commit()).await,
         }
     }
 }
@@ -65,8 +89,9 @@ pub(super) async fn within<T>(
     }
 }
 
-/// Locks the rows a transaction has read until its end. A SQLite transaction that writes has the whole file already.
-pub(super) fn for_update(handle: &Handle<'_>, sqlite: &'static str, postgres: &'static str) -> &'static str {
+/// The text for the engine at hand, where the two differ: row locks (a SQLite transaction that writes has the whole file
+/// already) and the clock of the database.
+pub(super) fn by_engine(handle: &Handle<'_>, sqlite: &'static str, postgres: &'static str) -> &'static str {
     match handle {
         Handle::Sqlite(..) => sqlite,
         Handle::Postgres(..) => postgres,
@@ -84,9 +109,9 @@ macro_rules! on {
                 let query = sqlx::query_as::<sqlx::Sqlite, $row>($sql)$(.bind($bind))*;
                 $crate::store::dialect::within(deadline, query.$fetch(connection)).await
             }
-            $crate::store::dialect::Handle::Postgres(connection, deadline) => {
-                let query = sqlx::query_as::<sqlx::Postgres, $row>($sql)$(.bind($bind))*;
-                $crate::store::dialect::within(deadline, query.$fetch(connection)).await
+            $crate::store::dialect::Handle::Postgres(connection, route) => {
+                let query = sqlx::query_as::<sqlx::Postgres, $row>($sql)$(.bind($bind))*.persistent(!route.pooled);
+                $crate::store::dialect::on!(@postgres connection, route, query, $fetch)
             }
         }
     };
@@ -96,10 +121,23 @@ macro_rules! on {
                 let query = sqlx::query::<sqlx::Sqlite>($sql)$(.bind($bind))*;
                 $crate::store::dialect::within(deadline, query.execute(connection)).await.map(|done| done.rows_affected())
             }
-            $crate::store::dialect::Handle::Postgres(connection, deadline) => {
-                let query = sqlx::query::<sqlx::Postgres>($sql)$(.bind($bind))*;
-                $crate::store::dialect::within(deadline, query.execute(connection)).await.map(|done| done.rows_affected())
+            $crate::store::dialect::Handle::Postgres(connection, route) => {
+                let query = sqlx::query::<sqlx::Postgres>($sql)$(.bind($bind))*.persistent(!route.pooled);
+                $crate::store::dialect::on!(@postgres connection, route, query, execute).map(|done| done.rows_affected())
             }
+        }
+    };
+    (@postgres $connection:ident, $route:ident, $query:ident, $fetch:ident) => {
+        if $route.pooled && !$route.held {
+            let whole = async {
+                let mut tx = sqlx::Connection::begin_with($connection, $route.begin()).await?;
+                let fetched = $query.$fetch(&mut *tx).await?;
+                tx.commit().await?;
+                Ok(fetched)
+            };
+            $crate::store::dialect::within($route.deadline, whole).await
+        } else {
+            $crate::store::dialect::within($route.deadline, $query.$fetch($connection)).await
         }
     };
 }

@@ -4,9 +4,14 @@
 //! `tests/it/store.rs` that proves it on both.
 
 mod calendar_exceptions;
+mod clock_events;
 mod cycles;
 mod dialect;
+mod instances;
 mod job_runs;
+mod jobs;
+mod ledger;
+mod postgres;
 mod subscriptions;
 
 use std::fs::{File, TryLockError};
@@ -14,17 +19,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
 use sqlx::Connection as _;
 use sqlx::migrate::{Migrate, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseTarget;
 pub use calendar_exceptions::ExceptionRow;
+pub use clock_events::ClockEvent;
 pub use cycles::{CycleRecord, StoredQuote};
 use dialect::{Connection, Tx, on, within};
-pub use job_runs::{Finish, JobRun, NewRun, Origin, RunFilter, RunState};
+pub use instances::{Instance, Lease, Term};
+pub use job_runs::{Attempt, Finish, JobRun, NewRun, Origin, RunFilter, RunState};
+pub use jobs::KnownJob;
+use postgres::Server;
 pub use subscriptions::{DueSubscription, RenewalRow, SubscriptionRow};
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -59,6 +67,9 @@ pub enum StoreError {
     /// A stored value that this program cannot read.
     #[error("the database holds a value this version cannot read: {0}")]
     Unreadable(String),
+    /// Another instance plans now; nothing was written.
+    #[error("another instance has taken over the planning")]
+    Deposed,
     /// Anything else the database said.
     #[error("database: {0}")]
     Database(#[source] sqlx::Error),
@@ -89,7 +100,7 @@ enum Db {
         write: SqlitePool,
         read: SqlitePool,
     },
-    Postgres(PgPool),
+    Postgres(Server),
 }
 
 /// The state of the program.
@@ -115,19 +126,8 @@ impl Store {
         match target {
             DatabaseTarget::Sqlite(path) => Self::open_sqlite(path, access, connections, deadline).await,
             DatabaseTarget::Postgres(url) => {
-                let options: PgConnectOptions =
-                    url.expose_secret().parse().map_err(|error| unavailable(target, &error))?;
-                let options = options
-                    .application_name("bellwether")
-                    .options([("statement_timeout", format!("{}ms", deadline.as_millis()))]);
-                // The pool tries again until its time is up and then names only that; one plain connection names the cause.
-                let first = within(deadline, sqlx::PgConnection::connect_with(&options)).await;
-                first.map_err(|error| unavailable(target, &error))?.close().await.ok();
-                let pool = PgPoolOptions::new()
-                    .max_connections(connections)
-                    .acquire_timeout(deadline)
-                    .connect_lazy_with(options);
-                Ok(Self { db: Db::Postgres(pool), deadline, _lock: None })
+                let server = Server::connect(target, url, connections, deadline).await?;
+                Ok(Self { db: Db::Postgres(server), deadline, _lock: None })
             }
         }
     }
@@ -173,15 +173,7 @@ impl Store {
         let run = async {
             match &self.db {
                 Db::Sqlite { write, .. } => SQLITE_MIGRATIONS.run(write).await,
-                Db::Postgres(pool) => {
-                    // A migration may be slower than a statement of the daemon is ever allowed to be.
-                    let mut connection = pool.acquire().await?;
-                    sqlx::query("SET statement_timeout = 0").execute(&mut *connection).await?;
-                    let done = POSTGRES_MIGRATIONS.run(&mut *connection).await;
-                    // Not given back to the pool, where it would be a connection without a limit.
-                    drop(connection.detach());
-                    done
-                }
+                Db::Postgres(server) => server.migrate(&POSTGRES_MIGRATIONS).await,
             }
         };
         match tokio::time::timeout(MIGRATION_DEADLINE, run).await {
@@ -200,9 +192,10 @@ impl Store {
                 let mut connection = within(self.deadline, read.acquire()).await?;
                 (&SQLITE_MIGRATIONS, list_applied(&mut *connection).await)
             }
-            Db::Postgres(pool) => {
-                let mut connection = within(self.deadline, pool.acquire()).await?;
-                (&POSTGRES_MIGRATIONS, list_applied(&mut *connection).await)
+            Db::Postgres(Server { pool, .. }) => {
+                let mut connection = within(self.deadline, pool.acquire()).await?.detach();
+                let mut tx = within(self.deadline, connection.begin()).await?;
+                (&POSTGRES_MIGRATIONS, list_applied(&mut *tx).await)
             }
         };
         let known = migrator.iter().map(|migration| {
@@ -230,7 +223,32 @@ impl Store {
                 read.close().await;
                 write.close().await;
             }
-            Db::Postgres(pool) => pool.close().await,
+            Db::Postgres(server) => server.pool.close().await,
+        }
+    }
+
+    /// Calls `nudge` whenever another process on the same database says that there is something to look at, until `stop`.
+    /// On SQLite there is no other process.
+    ///
+    /// # Errors
+    /// When the server cannot be listened to; looking at intervals goes on being right.
+    pub async fn listen(&self, nudge: &tokio::sync::Notify, stop: &CancellationToken) -> Result<(), StoreError> {
+        match &self.db {
+            Db::Sqlite { .. } => {
+                stop.cancelled().await;
+                Ok(())
+            }
+            Db::Postgres(server) => server.listen(nudge, stop).await.map_err(StoreError::from),
+        }
+    }
+
+    /// Tells the other processes on the same database that there is something to look at. Nothing depends on it.
+    pub async fn wake_others(&self) {
+        const SQL: &str = "SELECT 1 FROM pg_notify($1, '')";
+        if let Db::Postgres(_) = &self.db
+            && let Ok(mut connection) = self.writer().await
+        {
+            let _ = on!(connection.handle(), SQL, [postgres::CHANNEL]);
         }
     }
 
@@ -239,7 +257,10 @@ impl Store {
             Db::Sqlite { read, .. } => {
                 Ok(Connection::Sqlite(within(self.deadline, read.acquire()).await?, self.deadline))
             }
-            Db::Postgres(pool) => Ok(Connection::Postgres(within(self.deadline, pool.acquire()).await?, self.deadline)),
+            Db::Postgres(server) => {
+                let connection = within(self.deadline, server.pool.acquire()).await?;
+                Ok(Connection::Postgres(connection, server.route(self.deadline)))
+            }
         }
     }
 
@@ -258,7 +279,10 @@ impl Store {
             Db::Sqlite { write, .. } => {
                 Ok(Tx::Sqlite(within(self.deadline, write.begin_with("BEGIN IMMEDIATE")).await?, self.deadline))
             }
-            Db::Postgres(pool) => Ok(Tx::Postgres(within(self.deadline, pool.begin()).await?, self.deadline)),
+            Db::Postgres(server) => {
+                let route = server.route(self.deadline);
+                Ok(Tx::Postgres(within(self.deadline, server.pool.begin_with(route.begin())).await?, route))
+            }
         }
     }
 }

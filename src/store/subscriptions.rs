@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::dialect::{Tx, for_update, on};
+use super::dialect::{Tx, by_engine, on};
 use super::{Store, StoreError};
 use crate::billing::{BillingCycle, Decision, Status, Subscription};
 
@@ -130,7 +130,7 @@ impl Store {
         decide: impl FnOnce(&SubscriptionRow) -> Decision,
     ) -> Result<Option<(SubscriptionRow, Decision)>, StoreError> {
         let mut tx = self.begin().await?;
-        let sql = for_update(&tx.handle(), select_one!(""), select_one!(" FOR UPDATE"));
+        let sql = by_engine(&tx.handle(), select_one!(""), select_one!(" FOR UPDATE"));
         let Some(found) = on!(tx.handle(), DueSubscription, sql, [id], fetch_optional)? else { return Ok(None) };
         let before = SubscriptionRow::try_from(found)?;
         if before.next_action_at.is_none_or(|due| due > row.decided_at) {

@@ -164,7 +164,7 @@ impl World {
 
     /// The ledger of one job, oldest slot first, a line a row.
     pub async fn ledger(&self, running: &Running, job: &str) -> Vec<JobRun> {
-        let filter = RunFilter { job: Some(job.to_owned()), state: None, limit: 100_000 };
+        let filter = RunFilter { job: Some(job.to_owned()), limit: 100_000, ..RunFilter::default() };
         let mut runs = running.daemon.store.list_runs(&filter).await.unwrap();
         runs.reverse();
         runs
@@ -204,7 +204,7 @@ impl Running {
 
     /// Stops it; nothing may be left running in its ledger.
     pub async fn stop(self) {
-        let filter = RunFilter { job: None, state: Some(RunState::Running), limit: 10 };
+        let filter = RunFilter { state: Some(RunState::Running), limit: 10, ..RunFilter::default() };
         eventually("no run is under way", async || self.daemon.store.list_runs(&filter).await.unwrap().is_empty())
             .await;
         self.daemon.stop().await;

@@ -159,7 +159,7 @@ async fn a_run_whose_end_could_not_be_written_is_found_and_done_again() {
 async fn ordinary_retries_are_not_taken_for_crashes() {
     let world = World::at("2027-03-14T07:00:30Z", Engine::Sqlite, &[]).await;
     drop(world.database.store().await);
-    let row = "INSERT INTO job_runs (id, job, scheduled_for, origin, state, attempt, owner, claimed_at, heartbeat_at, late_us, \
+    let row = "INSERT INTO job_runs (id, job, scheduled_for, origin, state, attempt, owner, claimed_at, started_at, late_us, \
          phase, calendar_version, tzdb_version) VALUES ('01a207d8-f62e-7248-bef2-7b36ceb69bc8', 'renewals', \
          '2027-03-14T07:00:00+00:00', 'scheduled', 'running', 6, 'another', '2027-03-14T07:00:00+00:00', \
          '2027-03-14T07:00:00+00:00', 0, 'closed', '1', '1')";

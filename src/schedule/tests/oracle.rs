@@ -53,9 +53,9 @@ impl Wall {
         let mut slots: Vec<DateTime<Utc>> = Vec::new();
         for (_, instants) in self.shown.iter().filter(|(wall, _)| due(**wall)) {
             match change.overlap {
-                Overlap::First => slots.extend(instants.first()),
-                Overlap::Last => slots.extend(instants.last()),
-                Overlap::Both => slots.extend(instants),
+                Repeat::First => slots.extend(instants.first()),
+                Repeat::Last => slots.extend(instants.last()),
+                Repeat::Both => slots.extend(instants),
             }
         }
         if change.gap == Gap::Shift {
@@ -71,7 +71,7 @@ impl Wall {
 fn every_policy() -> impl Iterator<Item = ClockChange> {
     [Gap::Shift, Gap::Skip]
         .into_iter()
-        .flat_map(|gap| [Overlap::First, Overlap::Last, Overlap::Both].map(|overlap| ClockChange { gap, overlap }))
+        .flat_map(|gap| [Repeat::First, Repeat::Last, Repeat::Both].map(|overlap| ClockChange { gap, overlap }))
 }
 
 fn check(trigger: &Trigger, wall: &Wall, due: impl Fn(NaiveDateTime) -> bool, change: ClockChange) {

@@ -1,0 +1,131 @@
+//! What changes something in the schedule or the ledger. On PostgreSQL, and on a SQLite file that no daemon has, a command does
+//! it by itself; a daemon that has the file is asked.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{ask, open_to_read, output};
+use crate::calendar::SharedCalendars;
+use crate::clock::SharedClock;
+use crate::config::{Config, DatabaseTarget};
+use crate::jobs;
+use crate::scheduler::{Ledger, Operations, Verb};
+use crate::store::{Access, Store, StoreError};
+
+const BY: &str = "by an operator on the command line";
+
+/// How a change is made and told.
+#[derive(Args, Debug)]
+pub struct How {
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// The daemon that has the file would not do it (exit code 75 where it cannot be asked).
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Closed(String);
+
+/// Whether there is a database to look at.
+pub fn is_there(config: &Config) -> bool {
+    !matches!(&config.database, DatabaseTarget::Sqlite(path) if !path.exists())
+}
+
+/// The verbs that only read, beside a daemon that may be running.
+pub async fn to_read(config: &Config, clock: SharedClock) -> anyhow::Result<Operations> {
+    let store = open_to_read(config).await?;
+    operations(config, store, clock).await
+}
+
+async fn operations(config: &Config, store: Store, clock: SharedClock) -> anyhow::Result<Operations> {
+    let calendars = super::calendar::load(config).await?;
+    let calendar = SharedCalendars::new(calendars, &config.calendar.exchange);
+    let calendar = calendar.ok_or_else(|| anyhow::anyhow!("there is no calendar of {:?}", config.calendar.exchange))?;
+    let ledger = Ledger::new(store, clock, calendar.into());
+    Ok(Operations { ledger, table: jobs::table(config), by: BY })
+}
+
+/// Does it, here or through the daemon, and tells what was done.
+pub async fn act(config: &Config, clock: SharedClock, verb: &Verb, how: &How) -> anyhow::Result<()> {
+    let opened =
+        Store::open(&config.database, Access::Writer, config.database_connections, config.database_timeout).await;
+    let answer = match opened {
+        Ok(store) => {
+            store.migrate().await?;
+            let operations = operations(config, store, clock).await?;
+            let answer = operations.perform(verb, how.dry_run).await;
+            operations.ledger.store.close().await;
+            answer?
+        }
+        Err(StoreError::InUse(path)) => through_daemon(config, verb, how.dry_run).await.map_err(|fault| {
+            anyhow::Error::new(Closed(format!("{} is in use by a daemon, which was asked: {fault:#}", path.display())))
+        })?,
+        Err(fault) => return Err(fault.into()),
+    };
+    if how.json {
+        return output::print_json(&answer);
+    }
+    output::print(&told(verb, &answer))
+}
+
+async fn through_daemon(config: &Config, verb: &Verb, dry_run: bool) -> anyhow::Result<Value> {
+    let Some(token) = config.operator_tokens.first() else {
+        anyhow::bail!("this command has no OPERATOR_TOKEN to ask with; set the daemon's, or stop the daemon first");
+    };
+    let (path, mut body) = request(verb);
+    body["dry_run"] = Value::Bool(dry_run);
+    let (status, answer) = ask::post(ask::address_of(config), config, &path, token, &body.to_string()).await?;
+    let answer: Value = serde_json::from_str(&answer).unwrap_or(Value::Null);
+    if status >= 300 {
+        anyhow::bail!("{}", answer["detail"].as_str().unwrap_or("it gave no reason"));
+    }
+    Ok(answer)
+}
+
+/// The call of the HTTP API that does the same.
+fn request(verb: &Verb) -> (String, Value) {
+    match verb {
+        Verb::Pause { job, until, reason } => {
+            (format!("/api/v1/jobs/{job}/pause"), json!({ "until": until, "reason": reason }))
+        }
+        Verb::Resume { job } => (format!("/api/v1/jobs/{job}/resume"), json!({})),
+        Verb::Run { job, slot } => (format!("/api/v1/jobs/{job}/run"), json!({ "slot": slot })),
+        Verb::Backfill { job, from, to, max, force } => {
+            let body = json!({ "from": from, "to": to, "max": max, "force": force });
+            (format!("/api/v1/jobs/{job}/backfill"), body)
+        }
+        Verb::Retry { id, force } => (format!("/api/v1/runs/{id}/retry"), json!({ "force": force })),
+        Verb::Cancel { id } => (format!("/api/v1/runs/{id}/cancel"), json!({})),
+    }
+}
+
+/// In a line or a few what was done.
+fn told(verb: &Verb, answer: &Value) -> String {
+    let would = if answer["dry_run"] == true { "nothing was changed; it would be so:\n" } else { "" };
+    let of = |key: &str| answer[key].as_str().unwrap_or("-").to_owned();
+    let said = match verb {
+        Verb::Pause { job, until, .. } => {
+            let until =
+                until.map_or_else(|| "until it is resumed".to_owned(), |until| format!("until {}", output::utc(until)));
+            format!("{job} is paused {until}; its slots are left out, each with its row")
+        }
+        Verb::Resume { job } => format!("{job} goes on; next slot {}", of("next")),
+        Verb::Run { job, .. } => format!("{job} waits for its turn: run {} for the slot {}", of("run"), of("slot")),
+        Verb::Backfill { job, .. } => {
+            let slots = answer["slots"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let line = |slot: &Value| {
+                let of = |key: &str| slot[key].as_str().unwrap_or("-");
+                format!("{}  {:<6} {}\n", of("slot"), of("action"), of("state"))
+            };
+            let lines: String = slots.iter().map(line).collect();
+            format!("{lines}{job}: {} of {} slots are run", answer["begun"], slots.len())
+        }
+        Verb::Retry { .. } => format!("run {} of {} waits for attempt {}", of("run"), of("job"), answer["attempt"]),
+        Verb::Cancel { .. } => format!("run {} of {} is told to end; it was {}", of("run"), of("job"), of("was")),
+    };
+    format!("{would}{said}\n")
+}

@@ -1,0 +1,53 @@
+//! Writes how attempts ended. What ends while a write is under way goes into the next one together: one end waits for nobody,
+//! a thousand at one instant are a few transactions.
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::store::{Finish, Store};
+
+/// Ends that may wait for the writer; a run whose end finds no room waits with it.
+const WAITING: usize = 4_096;
+
+/// The most ends of one transaction.
+const AT_ONCE: usize = 1_000;
+
+/// Whether the end was this attempt's to write, or why it could not be written.
+type Answer = Result<bool, String>;
+
+/// The writer of one process.
+#[derive(Debug, Clone)]
+pub(super) struct Finisher(mpsc::Sender<(Finish, oneshot::Sender<Answer>)>);
+
+impl Finisher {
+    /// Starts the writer; it ends with the last handle to it.
+    pub(super) fn start(store: Store) -> Self {
+        let (sender, mut ends) = mpsc::channel(WAITING);
+        tokio::spawn(async move {
+            let mut batch = Vec::new();
+            while ends.recv_many(&mut batch, AT_ONCE).await > 0 {
+                write(&store, std::mem::take(&mut batch)).await;
+            }
+        });
+        Self(sender)
+    }
+
+    /// Writes one end. `false`: the run is no longer this attempt's to end, and nothing was changed.
+    ///
+    /// # Errors
+    /// Why it could not be written.
+    pub(super) async fn finish(&self, end: Finish) -> Answer {
+        let (answer, written) = oneshot::channel();
+        let gone = || "the process is ending".to_owned();
+        self.0.send((end, answer)).await.map_err(|_| gone())?;
+        written.await.map_err(|_| gone())?
+    }
+}
+
+async fn write(store: &Store, batch: Vec<(Finish, oneshot::Sender<Answer>)>) {
+    let (ends, answers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+    let written = store.finish_runs(&ends).await.map_err(|fault| fault.to_string());
+    for (end, answer) in ends.iter().zip(answers) {
+        // Who no longer waits for the answer was cut off.
+        let _ = answer.send(written.as_ref().map(|written| written.contains(&end.run)).map_err(Clone::clone));
+    }
+}

@@ -1,0 +1,180 @@
+//! Deciding what came due: for every job at once, written in few transactions.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use tracing::{info, warn};
+
+use super::ledger::ticket_of;
+use super::planner::{Line, Planner};
+use crate::calendar::Calendar;
+use crate::metrics;
+use crate::schedule::{Busy, Trigger, Verdict, judge};
+use crate::store::{NewRun, Origin, RunState, StoreError, Term};
+
+/// Rows of one transaction: what is claimed first begins while the rest is still being written.
+const ROWS_AT_ONCE: usize = 1_000;
+
+/// What was decided about one job.
+struct Decided {
+    line: usize,
+    cursor: DateTime<Utc>,
+    rows: Vec<NewRun>,
+    /// Whether what is under way has to make room.
+    replaces: bool,
+}
+
+impl Planner {
+    /// Decides everything that is due at `now`. A job whose rows could not be written keeps its cursor and is judged again.
+    pub(super) async fn plan(&mut self, term: &Term, now: DateTime<Utc>) -> Result<(), StoreError> {
+        // One calendar for the whole decision, whatever is swapped meanwhile.
+        let calendar = self.ledger.calendar.load();
+        if self.calendar_hash != calendar.hash() {
+            self.lines.iter_mut().for_each(|line| line.look_ahead(&calendar));
+            calendar.hash().clone_into(&mut self.calendar_hash);
+        }
+        self.repeat(&calendar, now).await?;
+        let due: Vec<usize> = (0..self.lines.len()).filter(|line| self.lines[*line].next <= now).collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        let jobs = self.ledger.store.jobs().await?;
+        self.set_pauses(&jobs, now);
+        let busy = self.ledger.store.busy_jobs().await?;
+        let mut batch: Vec<Decided> = Vec::new();
+        for line in due {
+            batch.push(self.decide(line, &calendar, now, &busy));
+            if batch.iter().map(|decided| decided.rows.len()).sum::<usize>() >= ROWS_AT_ONCE {
+                self.write(std::mem::take(&mut batch), &calendar, term).await?;
+            }
+        }
+        self.write(batch, &calendar, term).await
+    }
+
+    fn decide(
+        &self,
+        index: usize,
+        calendar: &Calendar,
+        now: DateTime<Utc>,
+        busy: &HashMap<String, (usize, usize)>,
+    ) -> Decided {
+        let line = &self.lines[index];
+        let spec = &line.entry.spec;
+        let slots: Vec<_> = spec.trigger.slots(calendar, line.cursor, now).collect();
+        let (running, queued) = busy.get(spec.name).copied().unwrap_or_default();
+        let verdicts = judge(spec, calendar, &slots, now, Busy { running, queued }, line.pause.as_ref());
+        let replaces = verdicts.iter().any(|(_, verdict)| matches!(verdict, Verdict::Replace { .. }));
+        let row = |(slot, verdict): (DateTime<Utc>, Verdict)| self.row(line, calendar, slot, verdict);
+        let rows = verdicts.into_iter().map(row).collect();
+        Decided { line: index, cursor: slots.last().copied().unwrap_or(now), rows, replaces }
+    }
+
+    fn row(&self, line: &Line, calendar: &Calendar, slot: DateTime<Utc>, verdict: Verdict) -> NewRun {
+        let late = |late: bool| if late { Origin::Catchup } else { Origin::Scheduled };
+        let mut not_before = None;
+        let (origin, state, reason) = match verdict {
+            Verdict::Run { late: reason } => (late(reason.is_some()), RunState::Running, reason),
+            Verdict::Queue { from, reason, late: is_late } => {
+                not_before = Some(from);
+                (late(is_late), RunState::Queued, Some(reason))
+            }
+            Verdict::Replace { reason } => {
+                not_before = Some(slot);
+                (Origin::Scheduled, RunState::Queued, Some(reason))
+            }
+            Verdict::Skipped(reason) => (Origin::Scheduled, RunState::Skipped, Some(reason)),
+            Verdict::Missed(reason) => (Origin::Scheduled, RunState::Missed, Some(reason)),
+        };
+        let row = self.ledger.row(&line.entry.spec, calendar, slot, origin, state, reason);
+        NewRun { next_attempt_at: not_before, ..row }
+    }
+
+    /// Writes what was decided, then acts on it: only on rows that were written, so that a twin or a restart cannot run a slot
+    /// again.
+    async fn write(&mut self, batch: Vec<Decided>, calendar: &Calendar, term: &Term) -> Result<(), StoreError> {
+        let rows: Vec<NewRun> = batch.iter().flat_map(|decided| decided.rows.iter().cloned()).collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let written = self.ledger.store.claim_runs(&rows, Some(term)).await?;
+        for Decided { line, cursor, rows, replaces } in batch {
+            let job = self.lines[line].entry.spec.name;
+            for row in rows.iter().filter(|row| written.contains(&row.id)) {
+                self.act_on(&self.lines[line], row, term);
+            }
+            self.lines[line].cursor = cursor.max(self.lines[line].cursor);
+            self.lines[line].look_ahead(calendar);
+            if replaces {
+                self.make_room(job).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was claimed is begun; what was left out is said.
+    fn act_on(&self, line: &Line, row: &NewRun, term: &Term) {
+        let spec = &line.entry.spec;
+        metrics::job_late(row.job, row.claimed_at - row.scheduled_for);
+        let reason = row.reason.as_deref().unwrap_or_default();
+        match row.state {
+            RunState::Running => self.spawn(line.entry.clone(), ticket_of(spec, row, term.epoch)),
+            RunState::Queued => info!(job_name = row.job, slot = %row.scheduled_for, reason, "a slot waits"),
+            state => {
+                metrics::job_left_out(row.job, state.name());
+                warn!(job_name = row.job, slot = %row.scheduled_for, state = state.name(), reason, "a slot was left out");
+            }
+        }
+    }
+
+    async fn make_room(&self, job: &str) -> Result<(), StoreError> {
+        let running: Vec<_> = self.ledger.store.running_of(job).await?;
+        let by = "because a newer slot came due";
+        self.ledger.store.cancel_runs(&running, by, self.ledger.clock.now()).await?;
+        running.iter().for_each(|run| {
+            self.status.cancel(*run, by);
+        });
+        Ok(())
+    }
+
+    /// A clock that was set back shows slots again that were decided. What goes by elapsed time must not fall silent until the
+    /// clock is where it was: it is run beside those slots.
+    async fn repeat(&mut self, calendar: &Calendar, now: DateTime<Utc>) -> Result<(), StoreError> {
+        let mut rows = Vec::new();
+        for line in &mut self.lines {
+            let by_interval = matches!(line.entry.spec.trigger, Trigger::Every(_) | Trigger::EveryWhile { .. });
+            if line.cursor <= now || !by_interval {
+                line.repeated = None;
+                continue;
+            }
+            let gone_through = *line.repeated.get_or_insert(now);
+            let slot = line.entry.spec.trigger.next_after(calendar, gone_through);
+            let paused = line.pause.as_ref().is_some_and(|pause| pause.covers(now));
+            if slot > now || slot >= line.cursor || paused {
+                continue;
+            }
+            line.repeated = Some(now);
+            let reason = format!("the clock was set back; the slot {} had been decided", slot.format("%FT%TZ"));
+            let spec = &line.entry.spec;
+            rows.push(self.ledger.row(spec, calendar, now, Origin::Repeat, RunState::Running, Some(reason)));
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let busy = self.ledger.store.busy_jobs().await?;
+        rows.retain(|row| !busy.contains_key(row.job));
+        let written = self.ledger.store.claim_runs(&rows, None).await?;
+        for row in rows.iter().filter(|row| written.contains(&row.id)) {
+            if let Some(entry) = self.entry(row.job) {
+                self.spawn(entry.clone(), ticket_of(&entry.spec, row, 0));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Line {
+    fn look_ahead(&mut self, calendar: &Calendar) {
+        self.next = self.entry.spec.trigger.next_after(calendar, self.cursor);
+        metrics::job_next_due(self.entry.spec.name, self.next);
+    }
+}

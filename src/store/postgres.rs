@@ -1,0 +1,115 @@
+//! Reaching a PostgreSQL server: directly, or through a pooler in transaction mode, which is found out and not configured.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use sqlx::Connection as _;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPool, PgPoolOptions};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::dialect::{Route, within};
+use super::{StoreError, unavailable};
+use crate::config::DatabaseTarget;
+
+/// Said on this channel when another instance should look at once: the lease was given back, or there is work.
+pub(super) const CHANNEL: &str = "bellwether";
+
+/// Key of the lock under which the schema is changed.
+const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(7235419886142501)";
+
+/// A server, and whether a pooler is in between.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    pub(super) pool: PgPool,
+    pub(super) pooled: bool,
+}
+
+impl Server {
+    /// Connects. A pooler refuses or swallows the settings that a connection brings along: then it is a pooler.
+    pub(super) async fn connect(
+        target: &DatabaseTarget,
+        url: &secrecy::SecretString,
+        connections: u32,
+        deadline: Duration,
+    ) -> Result<Self, StoreError> {
+        let plain: PgConnectOptions = url.expose_secret().parse().map_err(|error| unavailable(target, &error))?;
+        let plain = plain.application_name("bellwether");
+        let wanted = format!("{}ms", deadline.as_millis());
+        let with_limit = plain.clone().options([("statement_timeout", wanted)]);
+        // The pool tries again until its time is up and then names only that; one plain connection names the cause.
+        let first = within(deadline, limit_of_connection(&with_limit)).await;
+        let pooled = match first {
+            Ok(limit) => limit != deadline.as_millis().to_string(),
+            Err(StoreError::Database(fault)) if refuses_settings(&fault) => true,
+            Err(fault) => return Err(unavailable(target, &fault)),
+        };
+        let options = if pooled { plain.statement_cache_capacity(0) } else { with_limit };
+        if pooled {
+            let first = within(deadline, sqlx::PgConnection::connect_with(&options)).await;
+            first.map_err(|fault| unavailable(target, &fault))?.close().await.ok();
+        }
+        let pool =
+            PgPoolOptions::new().max_connections(connections).acquire_timeout(deadline).connect_lazy_with(options);
+        Ok(Self { pool, pooled })
+    }
+
+    pub(super) fn route(&self, deadline: Duration) -> Route {
+        Route { deadline, pooled: self.pooled, held: false }
+    }
+
+    /// Brings the schema up to date, all of it or nothing, one instance at a time. The lock belongs to the transaction, because
+    /// one that belongs to a session is stranded by a pooler.
+    pub(super) async fn migrate(&self, migrator: &Migrator) -> Result<(), sqlx::migrate::MigrateError> {
+        let mut connection = self.pool.acquire().await?;
+        let mut tx = connection.begin().await?;
+        // A migration may be slower than a statement of the daemon is ever allowed to be. What others left prepared on the server
+        // connection behind a pooler would get in the way of the migrator's own statements, and its own in theirs.
+        sqlx::raw_sql("SET LOCAL statement_timeout = 0; DEALLOCATE ALL").execute(&mut *tx).await?;
+        sqlx::raw_sql(MIGRATION_LOCK).execute(&mut *tx).await?;
+        let mut unlocked = Migrator { migrations: migrator.migrations.clone(), ..Migrator::DEFAULT };
+        unlocked.set_locking(false);
+        unlocked.run(&mut *tx).await?;
+        sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *tx).await?;
+        tx.commit().await?;
+        // It believes that its statements are still prepared.
+        drop(connection.detach());
+        Ok(())
+    }
+
+    /// Calls `nudge` for each word on the channel until `stop`. Behind a pooler there is no listening; the looks each second do.
+    pub(super) async fn listen(&self, nudge: &Notify, stop: &CancellationToken) -> Result<(), sqlx::Error> {
+        if self.pooled {
+            stop.cancelled().await;
+            return Ok(());
+        }
+        let mut listener = PgListener::connect_with(&self.pool).await?;
+        listener.listen(CHANNEL).await?;
+        loop {
+            tokio::select! {
+                word = listener.try_recv() => match word? {
+                    Some(_) => nudge.notify_one(),
+                    // The connection broke; what was said meanwhile is not known, so look.
+                    None => nudge.notify_one(),
+                },
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+}
+
+/// The limit of statements, in milliseconds, that a new connection really has.
+async fn limit_of_connection(options: &PgConnectOptions) -> Result<String, sqlx::Error> {
+    let mut connection = sqlx::PgConnection::connect_with(options).await?;
+    let row = sqlx::raw_sql("SELECT setting FROM pg_settings WHERE name = 'statement_timeout'");
+    let row = sqlx::Executor::fetch_one(&mut connection, row).await?;
+    let limit = sqlx::Row::try_get(&row, 0)?;
+    connection.close().await.ok();
+    Ok(limit)
+}
+
+/// pgbouncer: `unsupported startup parameter: options` (protocol violation), or the same of the setting in it.
+fn refuses_settings(fault: &sqlx::Error) -> bool {
+    fault.as_database_error().is_some_and(|fault| fault.message().contains("unsupported startup parameter"))
+}
