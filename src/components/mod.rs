@@ -26,16 +26,17 @@ use secrecy::SecretString;
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::config::COMPONENT_MARKS;
 pub use process::run;
 
 /// The variable that says which run of the ledger a process belongs to.
-pub const RUN_ID: &str = "BELLWETHER_RUN_ID";
+pub const RUN_ID: &str = COMPONENT_MARKS[0];
 /// The variable that says which slot it was started for.
-pub const SLOT: &str = "BELLWETHER_SLOT";
+pub const SLOT: &str = COMPONENT_MARKS[1];
 /// The variable that says which component it is.
-pub const JOB: &str = "BELLWETHER_JOB";
+pub const JOB: &str = COMPONENT_MARKS[2];
 /// The variable that says which daemon started it: PID:START:BOOT.
-pub const PARENT: &str = "BELLWETHER_PARENT";
+pub const PARENT: &str = COMPONENT_MARKS[3];
 
 /// A command, and how it is run.
 #[derive(Debug, Clone)]
