@@ -26,7 +26,7 @@ use secrecy::SecretString;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::config::COMPONENT_MARKS;
+use crate::config::{COMPONENT_MARKS, ComponentConfig, ComponentRuns};
 pub use process::run;
 
 /// The variable that says which run of the ledger a process belongs to.
@@ -55,6 +55,25 @@ pub struct Command {
     pub time_limit: Option<Duration>,
     /// What becomes of its output.
     pub limits: Limits,
+}
+
+impl Command {
+    /// As the configuration says.
+    pub fn of(config: &ComponentConfig) -> Self {
+        let time_limit = match &config.runs {
+            ComponentRuns::AtSlots { time_limit, .. } => Some(*time_limit),
+            ComponentRuns::WhilePhases { .. } => None,
+        };
+        Self {
+            name: config.name,
+            argv: config.command.clone(),
+            directory: config.directory.clone(),
+            environment: config.environment.clone(),
+            stop_grace: config.stop_grace,
+            time_limit,
+            limits: Limits::default(),
+        }
+    }
 }
 
 /// How much of a component's output is taken.

@@ -1,5 +1,6 @@
 //! THE table of jobs. What runs when is read here, on one screen.
 
+mod component;
 mod ingest;
 mod market_data;
 pub mod renewals;
@@ -13,6 +14,7 @@ use chrono_tz::America::New_York;
 use crate::config::Config;
 use crate::schedule::{ClockChange, JobSpec, Misfire, Trigger};
 use crate::scheduler::Entry;
+pub use component::Component;
 pub use ingest::Ingest;
 pub use market_data::{CycleSummary, MarketData};
 pub use renewals::Renewals;

@@ -1,6 +1,7 @@
 //! Writing the ledger: how a slot becomes a row, and a row a result.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
@@ -133,6 +134,12 @@ impl Ledger {
 
 pub(super) fn ticket_of(spec: &JobSpec, row: &NewRun) -> Ticket {
     let deadline = row.deadline.unwrap_or(row.claimed_at + spec.deadline);
-    let context = RunContext { id: row.id, slot: row.scheduled_for, deadline, origin: row.origin };
+    let context = RunContext {
+        id: row.id,
+        slot: row.scheduled_for,
+        deadline,
+        origin: row.origin,
+        stop: CancellationToken::new(),
+    };
     Ticket { job: spec.name, context, attempt: 1, started_at: row.claimed_at }
 }

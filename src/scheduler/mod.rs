@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::schedule::JobSpec;
@@ -35,6 +36,8 @@ pub struct RunContext {
     pub deadline: DateTime<Utc>,
     /// Why it runs.
     pub origin: Origin,
+    /// Cancelled when it shall end before it is done; after that it has a grace, and is then aborted.
+    pub stop: CancellationToken,
 }
 
 /// What a job says of a run that went well: goes into the ledger as JSON.

@@ -257,7 +257,13 @@ impl Planner {
         }
         info!(job_name = run.job, slot = %run.scheduled_for, run_id = %run.id, attempt = run.attempt + 1, "a run is taken over");
         let deadline = now + entry.spec.deadline;
-        let context = RunContext { id: run.id, slot: run.scheduled_for, deadline, origin: Origin::Catchup };
+        let context = RunContext {
+            id: run.id,
+            slot: run.scheduled_for,
+            deadline,
+            origin: Origin::Catchup,
+            stop: CancellationToken::new(),
+        };
         let ticket = Ticket { job: entry.spec.name, context, attempt: run.attempt + 1, started_at: now };
         self.spawn(entry.clone(), ticket);
         Ok(())
