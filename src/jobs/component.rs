@@ -65,8 +65,8 @@ impl Component {
             if self.clock.monotonic().saturating_sub(began) >= STEADY {
                 pause = first_pause;
             }
-            let (starts, reason, pause_ms) = (kept.starts, kept.reason(), pause.as_millis());
-            warn!(component = self.command.name, starts, pause_ms, reason, "it ended by itself and is started again");
+            let (starts, how, pause_ms) = (kept.starts, kept.how(), pause.as_millis());
+            warn!(component = self.command.name, starts, pause_ms, how, "it ended by itself and is started again");
             tokio::select! {
                 () = self.clock.sleep(pause) => {}
                 () = self.phases_over(phases) => {}
@@ -75,7 +75,7 @@ impl Component {
             pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
         }
         if context.stop.is_cancelled() && self.is_wanted(phases) {
-            return Err(retry(format!("stopped before the phase was over; {}", kept.reason())));
+            return Err(retry(format!("stopped before the phase was over; {}", kept.how())));
         }
         kept.report()
     }
@@ -150,7 +150,7 @@ impl Kept {
         self.last = Some(outcome);
     }
 
-    fn reason(&self) -> String {
+    fn how(&self) -> String {
         match &self.last {
             None => "it was not started".to_owned(),
             Some(Ok(ended)) => ended.summary(),
@@ -161,7 +161,7 @@ impl Kept {
     /// One that could not be started a single time has not run, whatever the calendar says.
     fn report(&self) -> Result<Report, JobError> {
         if self.starts > 0 && !self.has_run {
-            return Err(JobError::Fail(self.reason()));
+            return Err(JobError::Fail(self.how()));
         }
         let last = match &self.last {
             Some(Ok(ended)) => ended.report(),
