@@ -1,5 +1,6 @@
 //! The composition root: the only place that names every concrete type. Start, drain, stop.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tracing::{debug, info, warn};
 use crate::api::{self, App, Lifecycle, Limits};
 use crate::calendar::SharedCalendars;
 use crate::clock::SharedClock;
+use crate::components;
 use crate::config::Config;
 use crate::ingest::providers::{self, FetchError};
 use crate::jobs::{self, MarketData, Renewals, Retention};
@@ -37,6 +39,9 @@ const REFRESH: Duration = Duration::from_secs(1);
 
 /// The longest runs that are cut off may take to end and be written down.
 const CUT_OFF: Duration = Duration::from_secs(15);
+
+/// From SIGTERM to SIGKILL for what a killed daemon has left running.
+const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 
 /// The longest open answers may take at the end.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
@@ -191,7 +196,8 @@ impl Daemon {
         });
         let retention =
             Retention { store: parts.store.clone(), clock: Arc::clone(&parts.clock), keep: config.retention };
-        let entries = jobs::entries(&config, &parts.market, &renewals, retention);
+        let entries = jobs::entries(&config, &parts.market, &renewals, retention, &parts.calendar);
+        end_orphans(&parts.store).await?;
         let planning = CancellationToken::new();
         let options = PlannerOptions {
             retention: config.retention,
@@ -356,6 +362,22 @@ impl Daemon {
         }
         info!(uptime_s = self.clock.monotonic().as_secs(), "stopped");
     }
+}
+
+/// Ends what a daemon before this one, which was killed, has left running of its components, as far as that can be proved.
+async fn end_orphans(store: &Store) -> Result<(), StoreError> {
+    let found = tokio::task::spawn_blocking(components::orphans::find).await.unwrap_or_default();
+    let mut ours = HashSet::new();
+    for orphan in &found {
+        if store.run(orphan.run_id).await?.is_some() {
+            ours.insert(orphan.run_id);
+        }
+    }
+    for ended in components::orphans::end(found, &ours, ORPHAN_GRACE).await {
+        let components::orphans::EndedOrphan { orphan, outcome } = ended;
+        warn!(job_name = orphan.job, pid = orphan.pid, run_id = %orphan.run_id, ?outcome, "a component that outlived its daemon was ended");
+    }
+    Ok(())
 }
 
 /// For people: which host an instance is on.

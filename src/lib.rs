@@ -10,6 +10,7 @@ pub mod billing;
 pub mod calendar;
 pub mod cli;
 pub mod clock;
+pub mod components;
 pub mod config;
 pub mod daemon;
 pub mod ingest;

@@ -3,6 +3,7 @@
 //! `config/default.toml` < `--config FILE` < environment < `NAME_FILE` < `$CREDENTIALS_DIRECTORY/NAME`. This folder is the
 //! only reader of the environment. Every mistake is found in one pass and names its key, its place and the fix.
 
+mod components;
 mod database;
 mod production;
 mod reader;
@@ -19,6 +20,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::calendar::{Calendars, Phase};
+pub use components::{COMPONENT_MARKS, ComponentConfig, ComponentMisfire, ComponentOverlap, ComponentRuns};
 pub use database::DatabaseTarget;
 use reader::Reader;
 pub use sources::{DEFAULT_TOML, Environment};
@@ -199,6 +201,8 @@ pub struct Config {
     pub renewals_limit: u32,
     /// Subscriptions read at a time.
     pub renewals_batch: u32,
+    /// The site's own commands.
+    pub components: Vec<ComponentConfig>,
     /// How each key came to its value, in the order of reading.
     pub settings: Vec<Setting>,
 }
@@ -276,6 +280,7 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
     let ingest = read_ingest(reader);
     let renewals_limit = reader.integer("renewals.limit", 1..=1_000_000);
     let renewals_batch = reader.integer("renewals.batch", 1..=10_000);
+    let components = components::read(reader, environment);
     let config = Config {
         listen: listen?,
         metrics_listen: metrics_listen?,
@@ -300,6 +305,7 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
         ingest: ingest?,
         renewals_limit,
         renewals_batch,
+        components,
         settings: Vec::new(),
     };
     if config.stage == Stage::Production {

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::sources::{self, Environment};
 use super::value::{Origin, Sourced, Value};
-use super::{Problem, Setting};
+use super::{COMPONENT_MARKS, Problem, Setting};
 
 /// Reads every key once, keeps every problem, and remembers what it showed for `config show`.
 pub(super) struct Reader<'a> {
@@ -33,6 +33,66 @@ impl<'a> Reader<'a> {
     /// Where the value of a key that was read before came from.
     pub(super) fn origin(&self, key: &str) -> Origin {
         self.settings.iter().find(|setting| setting.key == key).map_or(Origin::Unset, |setting| setting.origin.clone())
+    }
+
+    /// The same where the key is not said and something else tells the place.
+    pub(super) fn refuse_at(&mut self, key: &str, origin: Origin, message: impl Into<String>, fix: impl Into<String>) {
+        self.problems.push(Problem::new(key, origin, message, fix));
+    }
+
+    /// The entries of an array of tables: the key of each and where it begins. Asking makes them known.
+    pub(super) fn entries(&mut self, table: &str) -> Vec<(String, Origin)> {
+        let keys = (1..).map(|number| format!("{table}.{number}"));
+        let found = keys.map_while(|key| self.toml.get(&key).map(|found| (key, found.origin.clone())));
+        let found: Vec<_> = found.collect();
+        self.known.extend(found.iter().map(|(key, _)| key.clone()));
+        found
+    }
+
+    /// The names said below a key, parts of a path that are deeper included.
+    pub(super) fn names_below(&self, key: &str) -> Vec<String> {
+        let prefix = format!("{key}.");
+        self.toml.keys().filter_map(|key| key.strip_prefix(&prefix)).map(str::to_owned).collect()
+    }
+
+    /// Whether a key of a file was said at all.
+    pub(super) fn is_said(&self, key: &str) -> bool {
+        self.toml.contains_key(key)
+    }
+
+    /// A key that has a default where `default.toml` cannot give it one.
+    pub(super) fn or_default(&mut self, key: String, value: Value) {
+        self.toml.entry(key).or_insert(Sourced { value, origin: Origin::Default });
+    }
+
+    /// A key that exists and is not for here: known, so that it is not called unknown as well.
+    pub(super) fn refuse_here(&mut self, key: &str, message: &str, fix: &str) {
+        if let Some(origin) = self.toml.get(key).map(|found| found.origin.clone()) {
+            self.known.insert(key.to_owned());
+            self.refuse_at(key, origin, message, fix);
+        }
+    }
+
+    /// A list whose items are taken as they stand: a text is no list here, because a comma may be part of an item.
+    pub(super) fn arguments(&mut self, key: &str) -> Option<Vec<String>> {
+        match self.take(key)?.value {
+            Value::List(items) => Some(items),
+            other => {
+                self.refuse(key, format!("{other} is {}, not a list", other.kind()), "write [\"one\", \"two\"]");
+                None
+            }
+        }
+    }
+
+    /// A text as it stands, blanks and all, shown to nobody.
+    pub(super) fn secret_text(&mut self, key: &str) -> Option<SecretString> {
+        match self.take_shown(key, |_| "[redacted]".to_owned())?.value {
+            Value::Text(text) => Some(SecretString::from(text)),
+            other => {
+                self.refuse(key, format!("this must be text, not {}", other.kind()), "put the value in quotes");
+                None
+            }
+        }
     }
 
     pub(super) fn text(&mut self, key: &str) -> Option<String> {
@@ -188,10 +248,15 @@ impl<'a> Reader<'a> {
         let names: BTreeSet<String> = self.known.iter().flat_map(|key| sources::names_of(key)).collect();
         // What the build and the test command read is not the daemon's to judge.
         let ours = |name: &&str| name.starts_with("BELLWETHER_") && !name.starts_with("BELLWETHER_TEST_");
-        for name in self.environment.names().filter(ours).filter(|name| *name != "BELLWETHER_REVISION") {
+        // A component may call the program that started it.
+        let not_settings = |name: &&str| *name == "BELLWETHER_REVISION" || COMPONENT_MARKS.contains(name);
+        for name in self.environment.names().filter(ours).filter(|name| !not_settings(name)) {
             let plain = name.strip_suffix("_FILE").unwrap_or(name);
             if !names.contains(name) && !names.contains(plain) {
-                let fix = nearest(name, names.iter().map(String::as_str));
+                let fix = match name.starts_with("BELLWETHER_COMPONENT_") {
+                    true => "components are said in the file of --config only".to_owned(),
+                    false => nearest(name, "", names.iter().map(String::as_str)),
+                };
                 problems.push(Problem::new(name, Origin::Environment(name.to_owned()), "there is no such key", fix));
             }
         }
@@ -199,17 +264,26 @@ impl<'a> Reader<'a> {
     }
 
     fn nearest_key(&self, key: &str) -> String {
-        nearest(key, self.known.iter().map(String::as_str))
+        let Some(entry) = sources::entry_of(key) else {
+            return nearest(key, "", self.known.iter().map(String::as_str));
+        };
+        if entry == key {
+            return nearest(key, "", std::iter::once("component.1"));
+        }
+        // What all keys of an entry begin with would make each of them look like any other.
+        let prefix = format!("{entry}.");
+        let siblings = self.known.iter().filter_map(|known| known.strip_prefix(&prefix));
+        nearest(key.strip_prefix(&prefix).unwrap_or(key), &prefix, siblings)
     }
 }
 
-fn nearest<'n>(name: &str, candidates: impl Iterator<Item = &'n str>) -> String {
+fn nearest<'n>(name: &str, prefix: &str, candidates: impl Iterator<Item = &'n str>) -> String {
     candidates
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
         .filter(|(likeness, _)| *likeness > 0.85)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map_or_else(
             || "remove it; `bellwether config default` lists every key".to_owned(),
-            |(_, candidate)| format!("did you mean {candidate}?"),
+            |(_, candidate)| format!("did you mean {prefix}{candidate}?"),
         )
 }

@@ -62,14 +62,36 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
     }
 }
 
-/// The environment names of a key, the strongest first.
+/// The environment names of a key, the strongest first. What stands in an array of tables has none: its number says
+/// nothing outside of its file.
 pub(super) fn names_of(key: &str) -> impl Iterator<Item = String> {
-    let own = format!("BELLWETHER_{}", key.replace('.', "__").to_uppercase());
+    let own = (!in_array(key)).then(|| format!("BELLWETHER_{}", key.replace('.', "__").to_uppercase()));
     let older = OLDER_NAMES.iter().find(|(name, _)| *name == key).map_or(&[][..], |(_, names)| names);
-    std::iter::once(own).chain(older.iter().map(|name| (*name).to_owned()))
+    own.into_iter().chain(older.iter().map(|name| (*name).to_owned()))
 }
 
-/// Reads a TOML text into its keys (`section.key`). A text that is not TOML is one problem.
+/// The part of a key that names its entry in an array of tables: `table.1` of `table.1.key`.
+pub(super) fn entry_of(key: &str) -> Option<&str> {
+    let (_, rest) = key.split_once('.')?;
+    let number = rest.split('.').next().filter(|part| part.parse::<usize>().is_ok())?;
+    key.get(..key.len() - rest.len() + number.len())
+}
+
+/// Whether a key is an entry of an array of tables, or in one.
+pub(super) fn in_array(key: &str) -> bool {
+    entry_of(key).is_some()
+}
+
+/// Whether the daemon itself reads a variable, or is told something by it that is for nobody else.
+pub(super) fn is_own_name(name: &str) -> bool {
+    let plain = name.strip_suffix("_FILE").unwrap_or(name);
+    let older = || OLDER_NAMES.iter().flat_map(|(_, names)| *names);
+    name.starts_with("BELLWETHER_")
+        || ["CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET"].contains(&name)
+        || older().any(|older| *older == name || *older == plain)
+}
+
+/// Reads a TOML text into its keys (`section.key`, and `table.1.key` in the first entry of an array of tables). A text that is not TOML is one problem.
 pub(super) fn read_toml(text: &str, path: Option<&str>) -> Result<BTreeMap<String, Sourced>, Problem> {
     let document = Document::parse(text).map_err(|error| {
         let line = error.span().map_or(1, |span| line_of(text, span.start));
@@ -86,18 +108,24 @@ pub(super) fn read_toml(text: &str, path: Option<&str>) -> Result<BTreeMap<Strin
 }
 
 fn flatten(table: &dyn TableLike, prefix: &str, text: &str, path: Option<&str>, keys: &mut BTreeMap<String, Sourced>) {
+    let origin = |span: Option<std::ops::Range<usize>>| match path {
+        None => Origin::Default,
+        Some(path) => Origin::File { path: path.to_owned(), line: span.map_or(1, |span| line_of(text, span.start)) },
+    };
     for (name, item) in table.iter() {
         let key = format!("{prefix}{name}");
         if let Some(inner) = item.as_table_like() {
             flatten(inner, &format!("{key}."), text, path, keys);
-            continue;
+        } else if let Some(entries) = item.as_array_of_tables() {
+            for (entry, number) in entries.iter().zip(1..) {
+                // The entry itself, so that an empty one is seen too, with its line.
+                let key = format!("{key}.{number}");
+                keys.insert(key.clone(), Sourced { value: Value::Other("a table"), origin: origin(entry.span()) });
+                flatten(entry, &format!("{key}."), text, path, keys);
+            }
+        } else {
+            keys.insert(key, Sourced { value: value_of(item), origin: origin(item.span()) });
         }
-        let line = item.span().map_or(1, |span| line_of(text, span.start));
-        let origin = match path {
-            None => Origin::Default,
-            Some(path) => Origin::File { path: path.to_owned(), line },
-        };
-        keys.insert(key, Sourced { value: value_of(item), origin });
     }
 }
 

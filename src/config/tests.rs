@@ -1,5 +1,7 @@
 //! What an operator sees of the configuration.
 
+mod components;
+
 use std::io::Write;
 
 use super::*;

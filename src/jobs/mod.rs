@@ -1,5 +1,6 @@
 //! THE table of jobs. What runs when is read here, on one screen.
 
+mod component;
 mod ingest;
 mod market_data;
 pub mod renewals;
@@ -11,9 +12,11 @@ use std::time::Duration;
 use chrono::{NaiveTime, TimeDelta};
 use chrono_tz::America::New_York;
 
+use crate::calendar::SharedCalendars;
 use crate::config::Config;
 use crate::schedule::{ClockChange, JobSpec, Misfire, Overlap, Retry, Trigger};
 use crate::scheduler::Entry;
+pub use component::Component;
 pub use ingest::Ingest;
 pub use market_data::{CycleSummary, MarketData};
 pub use renewals::Renewals;
@@ -39,7 +42,7 @@ pub fn table(config: &Config) -> Vec<JobSpec> {
         stop_grace: Duration::ZERO,
     };
     #[rustfmt::skip]
-    let table = vec![
+    let mut table = vec![
         spec(RENEWALS, "decides about subscriptions whose period ended",
             Trigger::Daily { at: three, zone: New_York, change: ClockChange::default() }, Misfire::RunOnce, seconds(60), hours(22), 20),
         spec(INGEST, "quotes the whole universe and publishes it",
@@ -49,6 +52,7 @@ pub fn table(config: &Config) -> Vec<JobSpec> {
         spec(HISTORY, "forgets ledger and cycle rows past their retention",
             Trigger::Close(minutes(30)), Misfire::RunOnce, seconds(60), days(5), 3),
     ];
+    table.extend(config.components.iter().map(component::spec_of));
     table
 }
 
@@ -72,7 +76,9 @@ pub fn entries(
     market: &Arc<MarketData>,
     renewals: &Arc<Renewals>,
     retention: Retention,
+    calendar: &Arc<SharedCalendars>,
 ) -> Vec<Entry> {
+    let clock = Arc::clone(&retention.clock);
     let retention = Arc::new(retention);
     let ingest = Arc::new(Ingest::new(Arc::clone(market)));
     let with_work = |spec: JobSpec| -> Option<Entry> {
@@ -80,7 +86,10 @@ pub fn entries(
             RENEWALS => Arc::clone(renewals) as _,
             INGEST | INGEST_CLOSE => Arc::clone(&ingest) as _,
             HISTORY => Arc::clone(&retention) as _,
-            _ => return None,
+            name => {
+                let component = config.components.iter().find(|component| component.name == name)?;
+                Arc::new(Component::new(component, Arc::clone(calendar), Arc::clone(&clock))) as _
+            }
         };
         Some(Entry { spec, job })
     };

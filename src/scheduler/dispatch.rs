@@ -10,7 +10,7 @@ use super::ledger::Ticket;
 use super::planner::Planner;
 use super::{Entry, RunContext};
 use crate::metrics;
-use crate::schedule::may_run_late;
+use crate::schedule::{Misfire, may_run_late};
 use crate::store::{JobRun, Origin, RunState, StoreError, Term};
 
 /// A run that was cut off so often, beyond its ordinary tries, is not begun again.
@@ -48,6 +48,12 @@ impl Planner {
         };
         if run.deadline.is_some_and(|deadline| deadline <= now) {
             self.settle(run, "its deadline passed while it waited", now).await?;
+            return Ok(false);
+        }
+        let by_schedule = matches!(run.origin, Origin::Scheduled | Origin::Catchup);
+        let window_end = || entry.spec.trigger.window_end(&self.ledger.calendar.load(), run.scheduled_for);
+        if by_schedule && entry.spec.misfire == Misfire::WhilePhaseOpen && now >= window_end() {
+            self.settle(run, "the phase it belonged to was over", now).await?;
             return Ok(false);
         }
         if running >= entry.spec.overlap.at_once() {

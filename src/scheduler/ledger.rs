@@ -186,11 +186,14 @@ impl Ledger {
         let (ok, cancelled) = (RunState::Ok, RunState::Cancelled);
         match ended {
             Ended::Ok(report) => Finish { attempt_state: ok, state: ok, stats: Some(report.to_string()), ..finish },
-            Ended::Failed(fault) => Finish { error: Some(fault.to_string()), ..finish },
+            Ended::Failed(fault) => {
+                Finish { error: Some(fault.to_string()), stats: fault.report().map(ToString::to_string), ..finish }
+            }
             Ended::Again(fault, pause) => Finish {
                 state: RunState::Queued,
                 next_attempt_at: Some(self.clock.later(*pause)),
                 error: Some(fault.to_string()),
+                stats: fault.report().map(ToString::to_string),
                 ..finish
             },
             Ended::Cancelled(by) => {

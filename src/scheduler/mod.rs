@@ -70,6 +70,39 @@ pub enum JobError {
     /// Trying again will not help.
     #[error("{0}")]
     Fail(String),
+    /// One of the others, with what the job reports of the attempt.
+    #[error("{fault}")]
+    Reported {
+        /// Which.
+        fault: Box<JobError>,
+        /// For the ledger.
+        report: Report,
+    },
+}
+
+impl JobError {
+    /// The same with what the job reports of the attempt.
+    #[must_use]
+    pub fn with(self, report: Report) -> Self {
+        Self::Reported { fault: Box::new(self), report }
+    }
+
+    /// What the job reports, where it does.
+    fn report(&self) -> Option<&Report> {
+        match self {
+            Self::Reported { report, .. } => Some(report),
+            Self::Retry { .. } | Self::Fail(_) => None,
+        }
+    }
+
+    /// Whether trying again may help, and how long to wait at least.
+    fn retry(&self) -> Option<Duration> {
+        match self {
+            Self::Retry { after, .. } => Some(after.unwrap_or_default()),
+            Self::Fail(_) => None,
+            Self::Reported { fault, .. } => fault.retry(),
+        }
+    }
 }
 
 /// The future of a run.

@@ -104,10 +104,10 @@ fn panic_message(fault: tokio::task::JoinError) -> String {
 
 /// The pause before another attempt; `None` where there is none: past the last try, the deadline or the next slot.
 fn pause_before_next(ledger: &Ledger, entry: &Entry, ticket: &Ticket, fault: &JobError) -> Option<Duration> {
-    let JobError::Retry { after, .. } = fault else { return None };
+    let asked = fault.retry()?;
     // Without data nothing can be served, so the run at start goes on trying until its deadline.
     let last = ticket.context.origin != Origin::ColdStart && ticket.attempt >= entry.spec.retry.attempts;
-    let pause = entry.spec.retry.pause(ticket.attempt, *after, fastrand::f64());
+    let pause = entry.spec.retry.pause(ticket.attempt, Some(asked), fastrand::f64());
     let next_slot = entry.spec.trigger.next_after(&ledger.calendar.load(), ledger.clock.now());
     let too_late = ledger.clock.later(pause) >= ticket.context.deadline.min(next_slot);
     (!last && !too_late).then_some(pause)

@@ -4,6 +4,7 @@
 
 mod calendar;
 mod commands;
+mod components;
 mod harness;
 mod ingestion;
 mod ledger;
