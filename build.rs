@@ -1,6 +1,7 @@
 //! Names the source revision for `bellwether version`, and rebuilds when an embedded migration changes.
 
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 #[expect(clippy::disallowed_methods, reason = "a build script has no configuration to ask")]
 fn main() {
@@ -10,6 +11,11 @@ fn main() {
         println!("cargo:rerun-if-changed=.git/logs/HEAD");
     }
     println!("cargo:rerun-if-env-changed=BELLWETHER_REVISION");
+    // Only to tell a clock that cannot be right; given from outside where a build must come out the same each time.
+    println!("cargo:rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let built = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|epoch| epoch.parse().ok()).unwrap_or_else(now);
+    println!("cargo:rustc-env=BELLWETHER_BUILT_AT={built}");
     let revision = std::env::var("BELLWETHER_REVISION").ok().or_else(revision_of_checkout);
     println!("cargo:rustc-env=BELLWETHER_REVISION={}", revision.as_deref().unwrap_or("unknown"));
 }

@@ -37,8 +37,8 @@ const METRICS_CONNECTIONS: usize = 16;
 /// How often readers' words about the data are looked over.
 const REFRESH: Duration = Duration::from_secs(1);
 
-/// The longest runs that are cut off may take to end and be written down.
-const CUT_OFF: Duration = Duration::from_secs(15);
+/// What runs that are cut off may take beyond their own grace to be written down.
+const CUT_OFF: Duration = Duration::from_secs(5);
 
 /// From SIGTERM to SIGKILL for what a killed daemon has left running.
 const ORPHAN_GRACE: Duration = Duration::from_secs(5);
@@ -88,7 +88,7 @@ impl From<PrepareError> for StartError {
     fn from(fault: PrepareError) -> Self {
         match fault {
             PrepareError::Store(fault) => Self::Store(fault),
-            fault @ PrepareError::ClockBehindLedger { .. } => Self::Clock(fault),
+            fault => Self::Clock(fault),
         }
     }
 }
@@ -172,6 +172,8 @@ pub struct Daemon {
     serving: CancellationToken,
     leadership: Arc<Leadership>,
     cut_off: CancellationToken,
+    /// The longest any job may take to end when it is told to.
+    longest_grace: Duration,
     runs: TaskTracker,
     tasks: TaskTracker,
     drain: Duration,
@@ -229,6 +231,7 @@ impl Daemon {
             serving: CancellationToken::new(),
             leadership: planner.leadership(),
             cut_off: planner.cut_off(),
+            longest_grace: jobs::table(&config).iter().map(|spec| spec.stop_grace).max().unwrap_or_default(),
             runs: planner.runs(),
             tasks: TaskTracker::new(),
             drain: config.drain,
@@ -344,7 +347,7 @@ impl Daemon {
         if tokio::time::timeout(self.drain, self.runs.wait()).await.is_err() {
             warn!(runs = self.scheduler.running(), "runs are told to end; the next start takes them up again");
             self.cut_off.cancel();
-            if tokio::time::timeout(CUT_OFF, self.runs.wait()).await.is_err() {
+            if tokio::time::timeout(self.longest_grace + CUT_OFF, self.runs.wait()).await.is_err() {
                 warn!(runs = self.scheduler.running(), "runs are left behind; the next start takes them up again");
             }
         }

@@ -1,16 +1,19 @@
 //! `bellwether serve`: the daemon, until it is told to stop.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
+use chrono::{DateTime, Utc};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use super::FAILED;
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::daemon::Daemon;
-use crate::ops::{sentry, systemd, telemetry};
+use crate::daemon::{Daemon, StartError};
+use crate::ops::{sentry, systemd, telemetry, watchdog};
+use crate::scheduler::PrepareError;
 
 /// Serves until SIGTERM or SIGINT, then drains; a second one ends the process at once.
 pub async fn run(config: Config, log: Option<&str>, colour: bool) -> anyhow::Result<ExitCode> {
@@ -27,13 +30,18 @@ pub async fn run(config: Config, log: Option<&str>, colour: bool) -> anyhow::Res
         stage = config.stage.name(),
         "starting"
     );
+    let clock = SystemClock::start();
+    if !config.trust_clock {
+        refuse_old_clock(clock.now())?;
+    }
     let daemon = tokio::select! {
-        started = Daemon::start(config, SystemClock::start()) => started?,
+        started = Daemon::start(config, clock) => started?,
         name = signals.next() => {
             warn!(signal = name, "ended before the start was over");
             return Ok(ExitCode::from(FAILED));
         }
     };
+    watchdog::spawn(Arc::clone(&daemon.scheduler)).context("there is no thread for the watchdog")?;
     let name = loop {
         tokio::select! {
             name = signals.next() => break name,
@@ -55,6 +63,15 @@ pub async fn run(config: Config, log: Option<&str>, colour: bool) -> anyhow::Res
             // Not a return: destructors would wait for tasks that were told to stop waiting.
             std::process::exit(i32::from(FAILED));
         }
+    }
+}
+
+/// A program cannot run before it was built.
+fn refuse_old_clock(now: DateTime<Utc>) -> Result<(), StartError> {
+    let built = env!("BELLWETHER_BUILT_AT").parse().ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    match built.filter(|built| now < *built) {
+        Some(built) => Err(StartError::Clock(PrepareError::ClockBehindBuild { clock: now, built })),
+        None => Ok(()),
     }
 }
 

@@ -5,3 +5,4 @@ pub mod explain;
 pub mod sentry;
 pub mod systemd;
 pub mod telemetry;
+pub mod watchdog;

@@ -50,6 +50,14 @@ pub enum PrepareError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The clock is wrong.
+    #[error("the clock says {clock} and this program was built at {built}: set the clock of this host")]
+    ClockBehindBuild {
+        /// The clock.
+        clock: DateTime<Utc>,
+        /// When it was built.
+        built: DateTime<Utc>,
+    },
     /// The clock is wrong now, or was.
     #[error(
         "the clock says {clock} and the ledger was last written at {ledger}: set the clock of this host; if it is right now \
@@ -211,6 +219,7 @@ impl Planner {
                 () = self.stop.cancelled() => break,
             }
         }
+        self.status.ended();
         self.leadership.resign().await;
     }
 

@@ -9,6 +9,9 @@ use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+/// In place of a count of ticks.
+const ENDED: u64 = u64::MAX;
+
 /// The planner's own account; cheap to read, never waits for it.
 #[derive(Debug, Default)]
 pub struct Status {
@@ -109,9 +112,13 @@ impl Status {
         self.lock().successes.get(job).copied()
     }
 
-    /// A number that grows at least each second while the planner's task is alive.
-    pub fn ticks(&self) -> u64 {
-        self.ticks.load(Ordering::Relaxed)
+    /// A number that grows at least each second while the planner's task is alive; `None` once it was ended on purpose.
+    pub fn ticks(&self) -> Option<u64> {
+        Some(self.ticks.load(Ordering::Relaxed)).filter(|ticks| *ticks != ENDED)
+    }
+
+    pub(super) fn ended(&self) {
+        self.ticks.store(ENDED, Ordering::Relaxed);
     }
 
     pub(super) fn tick(&self) {
