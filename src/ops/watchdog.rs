@@ -23,7 +23,9 @@ pub fn spawn(status: Arc<Status>) -> std::io::Result<()> {
             return;
         }
         // Nothing of the runtime may be needed any more: no log, no drain.
-        eprintln!("bellwether: the planner was not run for {MOST_SILENT} s; the process ends so that it is started anew");
+        eprintln!(
+            "bellwether: the planner was not run for {MOST_SILENT} s; the process ends so that it is started anew"
+        );
         std::process::exit(1);
     })?;
     Ok(())

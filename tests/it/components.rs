@@ -104,8 +104,10 @@ async fn a_run_for_a_slot_reports_what_it_did() {
 async fn a_run_that_fails_says_how_and_may_be_tried_again() {
     let stage = Stage::at("2027-03-15T14:00:00Z");
     let failed = stage.start("echo no route to host >&2; exit 4", SLOTS).await.unwrap().unwrap_err();
-    assert!(matches!(failed, JobError::Retry { after: None, .. }));
     assert_eq!(failed.to_string(), "ended with exit code 4: no route to host");
+    let JobError::Reported { fault, report } = failed else { panic!("{failed} has no report") };
+    assert!(matches!(*fault, JobError::Retry { after: None, .. }));
+    assert_eq!(report["last_lines"], serde_json::json!(["no route to host"]));
 }
 
 #[tokio::test]

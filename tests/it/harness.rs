@@ -14,6 +14,9 @@ use serde_json::Value;
 use sqlx::{ConnectOptions, Connection, Executor};
 use tempfile::TempDir;
 
+/// The operators' token of a world that sets it.
+pub const OPERATOR: &str = "an-operator-of-the-test";
+
 /// The longest any state is waited for, in real time: far more than it takes, so that a slow machine is no failure.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -106,6 +109,8 @@ pub struct World {
     pub clock: Arc<SimClock>,
     pub database: Database,
     settings: Vec<(String, String)>,
+    /// What stands in the file of `--config`.
+    pub file: TempDir,
 }
 
 impl World {
@@ -123,7 +128,19 @@ impl World {
             ("DATABASE_URL".into(), database.url.clone()),
         ];
         all.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        Self { clock: SimClock::at(instant(at)), database, settings: all }
+        let file = tempfile::tempdir().unwrap();
+        std::fs::write(file.path().join("bellwether.toml"), "").unwrap();
+        Self { clock: SimClock::at(instant(at)), database, settings: all, file }
+    }
+
+    /// Gives the daemons started later a file of configuration.
+    pub fn write_file(&self, toml: &str) {
+        std::fs::write(self.file.path().join("bellwether.toml"), toml).unwrap();
+    }
+
+    /// What time it is here.
+    pub fn clock_now(&self) -> DateTime<Utc> {
+        self.clock.now()
     }
 
     /// Changes a setting, by its environment name, for daemons started later.
@@ -134,7 +151,8 @@ impl World {
     /// The configuration of a daemon here.
     pub fn config(&self) -> Config {
         let environment: Environment = self.settings.iter().cloned().collect();
-        Config::load(None, &environment).unwrap_or_else(|problems| panic!("{:#?}", problems.0))
+        let file = self.file.path().join("bellwether.toml");
+        Config::load(Some(&file), &environment).unwrap_or_else(|problems| panic!("{:#?}", problems.0))
     }
 
     /// Starts a daemon here.
@@ -194,6 +212,18 @@ impl Running {
         let status = response.status().as_u16();
         let text = response.text().await.unwrap();
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// A call of an operator, as status and JSON; a GET without a body, else a POST.
+    pub async fn operate(&self, path: &str, body: Option<Value>) -> (u16, Value) {
+        let url = format!("http://{}{path}", self.daemon.api);
+        let request = match body {
+            None => self.http.get(url),
+            Some(body) => self.http.post(url).body(body.to_string()),
+        };
+        let response = request.bearer_auth(OPERATOR).send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, serde_json::from_str(&response.text().await.unwrap()).unwrap_or(Value::Null))
     }
 
     /// Waits until market data is served and gives the statistics.

@@ -28,7 +28,13 @@ pub struct Process {
 impl Process {
     /// Starts it in `directory` and waits until it listens.
     pub fn start(directory: &Path, environment: &[(&str, &str)]) -> Self {
+        Self::start_with(directory, &[], environment)
+    }
+
+    /// The same with arguments.
+    pub fn start_with(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_bellwether"))
+            .args(arguments)
             .current_dir(directory)
             .env_clear()
             .envs([
@@ -68,6 +74,11 @@ impl Process {
                 return line;
             }
         }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal by name.
@@ -275,4 +286,61 @@ async fn errors_are_reported_and_no_secret_leaves_by_log_report_metric_or_answer
         let text = text.replace(&dsn, "");
         assert!(!text.contains("canary-"), "{place}: {text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_daemon_leaves_of_its_components_is_ended_by_the_next() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("bellwether.toml");
+    let phases = r#"["pre", "regular", "post", "closed", "break", "halt", "overnight"]"#;
+    let site = format!(
+        "[[component]]\nname = \"feed\"\ncommand = [\"sh\", \"feed\"]\ndirectory = {:?}\nwhile = {phases}\n[[component]]\n\
+         name = \"each\"\ncommand = [\"sh\", \"each\"]\ndirectory = {:?}\ntrigger = \"every 1s\"\n",
+        directory.path(),
+        directory.path()
+    );
+    std::fs::write(&file, site).unwrap();
+    std::fs::write(directory.path().join("feed"), "exec sleep 1000").unwrap();
+    // Its grandchild has left the process group, and it heeds no SIGTERM.
+    std::fs::write(
+        directory.path().join("each"),
+        "trap '' TERM; setsid sh -c \"trap '' TERM; sleep 1001; sleep 1002\" & sleep 1003",
+    )
+    .unwrap();
+    let arguments = ["--config", file.to_str().unwrap()];
+    let environment = [("PATH", "/usr/bin:/bin")];
+    let process = Process::start_with(directory.path(), &arguments, &environment);
+    let marked = |pid: u32| {
+        let parent = format!("BELLWETHER_PARENT={pid}:");
+        let is_marked = |entry: &std::fs::DirEntry| {
+            std::fs::read(entry.path().join("environ"))
+                .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(&parent))
+        };
+        std::fs::read_dir("/proc").unwrap().flatten().filter(is_marked).count()
+    };
+    let first = process.id();
+    eventually("the component and its grandchildren run", async || marked(first) >= 3).await;
+    process.signal("KILL");
+    drop(process);
+    assert!(marked(first) >= 3, "they live on for the moment");
+    let mut process = Process::start_with(directory.path(), &arguments, &environment);
+    assert_eq!(marked(first), 0, "the start has ended them, before anything of its own began");
+    let told =
+        process.log.iter().filter(|line| line["message"] == "a component that outlived its daemon was ended").count();
+    assert!(told >= 3, "{:#?}", process.log);
+    let second = process.id();
+    eventually("it is begun again", async || marked(second) >= 3).await;
+    process.signal("TERM");
+    assert_eq!(process.exit_code(), Some(0));
+    assert_eq!(marked(second), 0, "nothing is left behind");
+    let runs = bellwether(
+        directory.path(),
+        &[&arguments[..], &["runs", "ls", "--job", "each", "--json", "--limit", "1000"]].concat(),
+        &environment,
+    );
+    let runs: Vec<Value> =
+        String::from_utf8(runs.stdout).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let again: Vec<_> = runs.iter().filter(|run| run["attempt"].as_i64() > Some(1)).collect();
+    assert_eq!(again.len(), 1, "the run that was cut off by the kill was taken up once: {again:#?}");
+    assert_eq!(again[0]["state"], "queued", "the end came before it was done; the next start takes it up");
 }

@@ -130,7 +130,7 @@ trigger = "open"
     component.2.environment.two words (my.toml:15): this is no variable's name; fix: choose another name
     component.2.command (my.toml:6): "no-such-program" is in no directory of its PATH; fix: name a file that may be executed, by its absolute path or as PATH finds it
     component.2.restart_after_seconds (my.toml:12): it runs once at each slot and is not restarted; fix: remove it, or write `while` instead of `trigger`; `attempts` says how often a slot is tried
-    component.2.trigger (my.toml:7): "sometimes" is no trigger; write one of: daily HH:MM ZONE, session-day HH:MM, every SPAN [while PHASE,PHASE], open[+-SPAN], close[+-SPAN], cron PATTERN ZONE, at INSTANT; a SPAN is a number with s, m, h or d; fix: write one as in docs/schedule.md; `bellwether jobs next --trigger` tries it out
+    component.2.trigger (my.toml:7): "sometimes" is no trigger; write one of: daily HH:MM ZONE, session-day HH:MM, every SPAN [while PHASE,PHASE], while PHASE,PHASE, open[+-SPAN], close[+-SPAN], cron PATTERN ZONE, at INSTANT; a SPAN is a number with s, m, h or d; fix: write one as in docs/schedule.md; `bellwether jobs next --trigger` tries it out
     component.2.misfire (my.toml:10): "later" is none of run-once, skip, while-phase-open, catch-up; fix: write one of them
     component.2.overlap_max (my.toml:11): 0 is out of range; fix: choose 1 to 100
     component.3.name (my.toml:19): "ingest" is a job of the daemon's own; fix: choose another name
