@@ -257,6 +257,8 @@ impl Daemon {
         let table = jobs::table(config);
         let renewals_spec = table.iter().find(|spec| spec.name == jobs::RENEWALS).cloned();
         let operations = Operations { ledger: parts.ledger.clone(), table, by: "by an operator over HTTP" };
+        let (status, stop) = (Arc::clone(&self.scheduler), self.planning.clone());
+        self.tasks.spawn(jobs::audit::keep(operations.clone(), status, stop));
         let app = Arc::new(App {
             clock: Arc::clone(&parts.clock),
             calendar: Arc::clone(&parts.calendar),

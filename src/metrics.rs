@@ -65,6 +65,12 @@ const TABLE: &[(&str, Kind, Option<Unit>, &str)] = &[
         Some(Unit::Seconds),
         "How long a job has been without the success it owes, in the time in which it is due: market time for one that goes by sessions.",
     ),
+    (
+        "bellwether_ledger_missing_slots",
+        Gauge,
+        None,
+        "Slots of the last 25 hours without a row in the ledger, by the last look at it: always 0, or something is wrong.",
+    ),
     ("bellwether_job_paused", Gauge, None, "1 while the slots of a job are left out because it is paused."),
     ("bellwether_leader", Gauge, None, "1 on the instance that plans, 0 on one that stands by."),
     ("bellwether_leader_epoch", Gauge, None, "The epoch of the last term of this instance as planner."),
@@ -247,6 +253,11 @@ pub fn job_next_due(job: &'static str, next: DateTime<Utc>) {
 /// How long a job has been without the success it owes.
 pub fn job_overdue(job: &'static str, overdue: TimeDelta) {
     gauge!("bellwether_job_overdue_seconds", "job_name" => job).set(seconds(overdue));
+}
+
+/// How many slots lack a row.
+pub fn ledger_gaps(missing: usize) {
+    gauge!("bellwether_ledger_missing_slots").set(missing as f64);
 }
 
 /// Whether a job is paused.

@@ -144,7 +144,7 @@ async fn dispatch(arguments: Arguments, environment: &Environment) -> anyhow::Re
         Command::Ingest(command) => {
             ingest::run(&command, &load()?, arguments.log.as_deref(), SystemClock::start()).await
         }
-        Command::Doctor(command) => doctor::run(&command, &load()?, &*SystemClock::start()).await,
+        Command::Doctor(command) => doctor::run(&command, &load()?, SystemClock::start()).await,
         Command::Healthcheck(command) => healthcheck::run(&command, &load()?).await,
         Command::Version(command) => version::run(&command).map(done),
     }

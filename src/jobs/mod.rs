@@ -1,5 +1,6 @@
 //! THE table of jobs. What runs when is read here, on one screen.
 
+pub mod audit;
 mod component;
 mod ingest;
 mod market_data;

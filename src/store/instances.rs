@@ -106,6 +106,19 @@ impl Store {
         Ok(())
     }
 
+    /// What time it is by the clock of the database; `None` for a file, which has none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn database_clock(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        if self.is_exclusive() {
+            return Ok(None);
+        }
+        let mut connection = self.reader().await?;
+        let (now,) = on!(connection.handle(), (DateTime<Utc>,), "SELECT clock_timestamp()", [], fetch_one)?;
+        Ok(Some(now))
+    }
+
     /// Who plans, or planned last; `None` before the first.
     ///
     /// # Errors

@@ -35,7 +35,8 @@ impl Server {
         deadline: Duration,
     ) -> Result<Self, StoreError> {
         let plain: PgConnectOptions = url.expose_secret().parse().map_err(|error| unavailable(target, &error))?;
-        let plain = plain.application_name("bellwether");
+        // Numbers come in binary form, so their digits are nobody's business; a pooler refuses that setting.
+        let plain = plain.application_name("bellwether").extra_float_digits(None);
         let wanted = format!("{}ms", deadline.as_millis());
         let with_limit = plain.clone().options([("statement_timeout", wanted)]);
         // The pool tries again until its time is up and then names only that; one plain connection names the cause.

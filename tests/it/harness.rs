@@ -44,6 +44,11 @@ impl Database {
         Self { url, _directory: directory }
     }
 
+    /// Another way to one that exists.
+    pub fn at(url: String) -> Self {
+        Self { url, _directory: tempfile::tempdir().unwrap() }
+    }
+
     /// Opened and migrated.
     pub async fn store(&self) -> Store {
         let config = Config::load(None, &[("DATABASE_URL", self.url.as_str())].into_iter().collect()).unwrap();
@@ -88,7 +93,7 @@ impl Database {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test command names its throw-away cluster in the environment")]
-fn postgres_url() -> String {
+pub fn postgres_url() -> String {
     std::env::var("BELLWETHER_TEST_POSTGRES").unwrap_or_else(|_| {
         panic!("no PostgreSQL to test against: run ./scripts/test, which starts one, or set BELLWETHER_TEST_POSTGRES")
     })

@@ -16,7 +16,7 @@ fn each_second(directory: &std::path::Path) -> String {
 }
 
 /// An instance as a process of its own, on a database.
-fn instance(directory: &std::path::Path, database: &Database, lease: &str) -> Process {
+pub fn instance(directory: &std::path::Path, database: &Database, lease: &str) -> Process {
     let file = each_second(directory);
     let environment = [
         ("DATABASE_URL", database.url.as_str()),
@@ -27,14 +27,14 @@ fn instance(directory: &std::path::Path, database: &Database, lease: &str) -> Pr
 }
 
 /// Epoch and owner of who plans, if anybody does.
-async fn leader(database: &Database) -> Option<(i64, String)> {
+pub async fn leader(database: &Database) -> Option<(i64, String)> {
     let rows = database.query("SELECT epoch || ' ' || owner FROM leases WHERE expires_at > clock_timestamp()").await;
     let (epoch, owner) = rows.first()?.split_once(' ')?;
     Some((epoch.parse().unwrap(), owner.to_owned()))
 }
 
 /// Waits until another than `before` plans; gives how long that took, and who.
-async fn succession(database: &Database, before: i64) -> (Duration, String) {
+pub async fn succession(database: &Database, before: i64) -> (Duration, String) {
     let began = now();
     let mut who = String::new();
     eventually("another instance plans", async || leader(database).await.is_some_and(|(epoch, _)| epoch > before))
@@ -50,7 +50,7 @@ fn now() -> DateTime<Utc> {
     Utc::now()
 }
 
-fn process_of(owner: &str) -> u32 {
+pub fn process_of(owner: &str) -> u32 {
     owner.split('-').next().unwrap().parse().unwrap()
 }
 
@@ -60,13 +60,13 @@ async fn successes(database: &Database) -> usize {
 }
 
 /// Waits for so many more runs that went well.
-async fn goes_on(database: &Database, more: usize) {
+pub async fn goes_on(database: &Database, more: usize) {
     let before = successes(database).await;
     eventually("the schedule goes on", async || successes(database).await >= before + more).await;
 }
 
 /// Whatever was done to the instances: no slot has two rows or two successes, and none that came due is without a row.
-async fn is_exact(database: &Database) {
+pub async fn is_exact(database: &Database) {
     let twice = "SELECT job || ' ' || scheduled_for FROM job_runs GROUP BY job, scheduled_for HAVING COUNT(*) > 1";
     assert!(database.query(twice).await.is_empty());
     let successes = "SELECT run_id FROM job_attempts WHERE state = 'ok' GROUP BY run_id HAVING COUNT(*) > 1";

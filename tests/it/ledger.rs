@@ -1,6 +1,11 @@
 //! The schedule as the ledger shows it: each slot once, none lost, whatever was killed.
 
-use bellwether::store::RunState;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwether::clock::SharedClock;
+use bellwether::daemon::{Daemon, StartError};
+use bellwether::store::{Access, RunState, Store};
 use chrono::TimeDelta;
 
 use crate::commands::bellwether;
@@ -119,8 +124,10 @@ async fn after_three_days_down_the_newest_night_is_run_once_and_the_others_are_w
 async fn two_daemons_on_one_database_run_each_slot_once() {
     let world = World::at("2027-03-15T13:29:50Z", Engine::Postgres, &[]).await;
     let (one, two) = (world.start().await, world.start().await);
-    one.stats().await;
-    two.stats().await;
+    eventually("there is market data", async || {
+        world.ledger(&one, "ingest").await.iter().any(|run| run.state == RunState::Ok)
+    })
+    .await;
     for n in 0..10 {
         let slot = instant("2027-03-15T13:30:00Z") + TimeDelta::seconds(180) * n;
         world.clock.advance_to(slot);
@@ -131,6 +138,9 @@ async fn two_daemons_on_one_database_run_each_slot_once() {
     let scheduled: Vec<_> = runs.iter().filter(|run| run.origin.name() == "scheduled").collect();
     assert_eq!(scheduled.len(), 10);
     assert!(scheduled.iter().all(|run| run.state == RunState::Ok && run.attempt == 1));
+    // Whichever of them planned, both serve what came of it.
+    one.stats().await;
+    two.stats().await;
     one.stop().await;
     two.stop().await;
 }
@@ -195,6 +205,28 @@ async fn a_ledger_from_the_future_does_not_silence_the_schedule() {
     running.stop().await;
 }
 
+#[tokio::test]
+async fn a_start_long_before_the_last_entry_is_refused_unless_the_clock_is_trusted() {
+    let mut world = World::at("2027-03-15T13:29:50Z", Engine::Sqlite, &[]).await;
+    let first = world.start().await;
+    first.stats().await;
+    first.stop().await;
+    world.database.execute("UPDATE job_runs SET claimed_at = '2027-03-15T13:36:00+00:00'".to_owned()).await;
+    let refused = Daemon::start(world.config(), Arc::clone(&world.clock) as SharedClock).await.err().unwrap();
+    assert!(matches!(refused, StartError::Clock(_)));
+    insta::assert_snapshot!(refused, @"the clock says 2027-03-15 13:29:50 UTC and the ledger was last written at 2027-03-15 13:36:00 UTC: set the clock of this host; if it is right now and was wrong then, start once with schedule.trust_clock = true");
+    world.set("BELLWETHER_SCHEDULE__TRUST_CLOCK", "true");
+    let target = world.config().database;
+    eventually("what was started has let go of the file", async || {
+        Store::open(&target, Access::Writer, 1, Duration::from_secs(5)).await.is_ok()
+    })
+    .await;
+    let running = world.start().await;
+    world.advance_to(&running, instant("2027-03-15T13:30:00Z")).await;
+    assert_eq!(world.ledger(&running, "ingest").await.last().map(|run| run.state), Some(RunState::Ok));
+    running.stop().await;
+}
+
 async fn a_slot_without_a_row_is_found(engine: Engine) {
     // In the past of the command's own clock.
     let world = World::at("2025-03-17T13:29:50Z", engine, &[]).await;
@@ -215,6 +247,16 @@ async fn a_slot_without_a_row_is_found(engine: Engine) {
     assert_eq!((code, missing.as_str()), (Some(0), ""), "{told}");
     assert!(told.starts_with("6 slots by the calendar as it is known now, 0 without a row"), "{told}");
     world.database.execute("DELETE FROM job_runs WHERE state = 'missed' AND late_us < 400000000".to_owned()).await;
+    let diff = ["simulate", "--diff", "--from", "2025-03-17T13:00:00Z", "--to", "2025-03-17T13:45:01Z"];
+    let output = bellwether(directory.path(), &diff, &[("DATABASE_URL", world.database.url.as_str())]);
+    insta::allow_duplicates! {
+        insta::assert_snapshot!(String::from_utf8(output.stdout).unwrap(), @"
+        2025-03-17T13:36:00Z  ingest         missed     the newer slot 2025-03-17T13:45:00Z was due as well
+        2025-03-17T13:39:00Z  ingest         missing    
+        2025-03-17T13:42:00Z  ingest         missing    
+        ");
+    }
+    assert_eq!(output.status.code(), Some(3));
     let (code, missing, told) = verify();
     assert_eq!(
         (code, missing.as_str()),

@@ -11,6 +11,7 @@ mod leadership;
 mod ledger;
 mod observability;
 mod operations;
+mod pooler;
 mod process;
 mod renewals;
 mod serving;

@@ -148,7 +148,8 @@ async fn a_subscription_that_cannot_be_read_does_not_stop_the_others() {
 
 async fn killed_in_the_middle_everybody_is_decided_about_once(engine: Engine) {
     const SUBSCRIBERS: usize = 400;
-    let world = World::at("2027-03-14T06:59:00Z", engine, &[]).await;
+    // On the shared database whoever was killed must fall silent first, in real time.
+    let world = World::at("2027-03-14T06:59:00Z", engine, &[("BELLWETHER_SCHEDULE__LEASE_SECONDS", "2")]).await;
     let ended = instant("2027-03-13T05:00:00Z");
     let first = world.start().await;
     first.stats().await;
@@ -162,7 +163,6 @@ async fn killed_in_the_middle_everybody_is_decided_about_once(engine: Engine) {
     let mut killed_at = Vec::new();
     for more in [1, 90, 200] {
         let doomed = world.start_to_kill();
-        // On the shared database a silent owner is noticed after 20 s; on the file at once.
         world.clock.advance(TimeDelta::seconds(30));
         eventually("the run has come so far", async || {
             world.clock.advance(TimeDelta::seconds(1));

@@ -1,5 +1,7 @@
 //! `doctor`: the checks of the runbooks, each with its cause and the exact fix.
 
+mod schedule;
+
 use std::process::ExitCode;
 
 use chrono::{DateTime, Utc};
@@ -7,7 +9,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::{FINDINGS, ask, output};
-use crate::clock::Clock;
+use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::ops::calendars::{CalendarFault, read_file};
 
@@ -26,6 +28,10 @@ pub struct Arguments {
 enum Area {
     /// How far the holidays are published, the operator's exceptions, and whether the daemon goes by them
     Calendar,
+    /// The clock of this host beside the database's and the ledger's, and whether it was set lately
+    Clock,
+    /// Whether somebody plans, what is paused, and whether every slot of the last day has its row
+    Schedule,
     /// Everything that can be checked
     All,
 }
@@ -48,10 +54,23 @@ struct Report {
 }
 
 /// Looks, and tells.
-pub async fn run(arguments: &Arguments, config: &Config, clock: &dyn Clock) -> anyhow::Result<ExitCode> {
-    let checks = match arguments.area {
-        Area::Calendar | Area::All => calendar(config, clock.now()).await,
-    };
+pub async fn run(arguments: &Arguments, config: &Config, clock: SharedClock) -> anyhow::Result<ExitCode> {
+    let wanted = |area| [area, Area::All].contains(&arguments.area);
+    let mut checks = Vec::new();
+    if wanted(Area::Calendar) {
+        checks.extend(calendar(config, clock.now()).await);
+    }
+    if wanted(Area::Clock) || wanted(Area::Schedule) {
+        match schedule::Facts::gather(config, &clock).await {
+            Ok(facts) => {
+                checks.extend(wanted(Area::Clock).then(|| facts.clock()).into_iter().flatten());
+                checks.extend(wanted(Area::Schedule).then(|| facts.schedule()).into_iter().flatten());
+            }
+            // Without an area of its own a new installation has no ledger to be looked at.
+            Err(fault) if arguments.area != Area::All => return Err(fault),
+            Err(fault) => checks.push(check("schedule", "ledger", Ok(format!("not looked at: {fault:#}")))),
+        }
+    }
     let findings = checks.iter().filter(|check| !check.ok).count();
     if arguments.json {
         output::print_json(&Report { findings, checks })?;
@@ -68,14 +87,17 @@ pub async fn run(arguments: &Arguments, config: &Config, clock: &dyn Clock) -> a
     Ok(if findings == 0 { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) })
 }
 
-async fn calendar(config: &Config, now: DateTime<Utc>) -> Vec<Check> {
-    let check = |check, result: Result<String, (String, String)>| {
-        let (ok, found, fix) = match result {
-            Ok(found) => (true, found, None),
-            Err((found, fix)) => (false, found, Some(fix)),
-        };
-        Check { area: "calendar", check, ok, found, fix }
+/// What was found, or what is wrong and how it is mended.
+fn check(area: &'static str, check: &'static str, result: Result<String, (String, String)>) -> Check {
+    let (ok, found, fix) = match result {
+        Ok(found) => (true, found, None),
+        Err((found, fix)) => (false, found, Some(fix)),
     };
+    Check { area, check, ok, found, fix }
+}
+
+async fn calendar(config: &Config, now: DateTime<Utc>) -> Vec<Check> {
+    let check = |name, result| check("calendar", name, result);
     let file = exceptions_file(config);
     let usable = file.is_ok();
     let mut checks = vec![check("exceptions file", file)];

@@ -1,0 +1,139 @@
+//! Behind a pooler in transaction mode: pgbouncer hands each transaction to another server connection, so whatever is kept on one
+//! is lost or in the way. The daemon finds that out by itself.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use bellwether::store::RunState;
+use chrono::TimeDelta;
+use tempfile::TempDir;
+
+use crate::harness::{Database, Engine, World, eventually, instant};
+use crate::leadership::{goes_on, instance, is_exact, leader, process_of, succession};
+
+/// A pgbouncer of the test's own before the test's PostgreSQL; ended when dropped.
+pub struct Pooler {
+    child: Child,
+    port: u16,
+    _directory: TempDir,
+}
+
+impl Pooler {
+    /// Starts one and waits until it answers.
+    pub async fn start() -> Self {
+        let server = url::Url::parse(&crate::harness::postgres_url()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let settings = directory.path().join("pgbouncer.ini");
+        let text = format!(
+            "[databases]\n* = host={} port={} user={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+             auth_type = any\npool_mode = transaction\ndefault_pool_size = 10\nmax_client_conn = 500\nunix_socket_dir =\n\
+             logfile =\npidfile =\n",
+            server.host_str().unwrap(),
+            server.port().unwrap_or(5432),
+            server.username(),
+        );
+        std::fs::write(&settings, text).unwrap();
+        let child = command(&settings, directory.path()).stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let pooler = Self { child, port, _directory: directory };
+        eventually("the pooler answers", async || TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
+        pooler
+    }
+
+    /// The way to a database through it.
+    pub fn url(&self, database: &Database) -> String {
+        let mut url = url::Url::parse(&database.url).unwrap();
+        url.set_host(Some("127.0.0.1")).unwrap();
+        url.set_port(Some(self.port)).unwrap();
+        url.to_string()
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// It refuses to run as root; if the test is killed outright, the kernel ends it.
+fn command(settings: &std::path::Path, directory: &std::path::Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    let id =
+        |kind: &str| String::from_utf8(Command::new("id").args([kind, "nobody"]).output().unwrap().stdout).unwrap();
+    if String::from_utf8(Command::new("id").arg("-u").output().unwrap().stdout).unwrap().trim() == "0" {
+        let open = Command::new("chmod").args(["-R", "a+rX"]).arg(directory).status().unwrap();
+        assert!(open.success());
+        command.args(["--reuid", id("-u").trim(), "--regid", id("-g").trim(), "--clear-groups"]);
+    }
+    command.arg(pgbouncer()).arg(settings);
+    command
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test command names what it has found in the environment")]
+fn pgbouncer() -> PathBuf {
+    let found = std::env::var_os("BELLWETHER_TEST_PGBOUNCER").map(PathBuf::from);
+    found.unwrap_or_else(|| panic!("no pgbouncer: run ./scripts/test, which gets it, or set BELLWETHER_TEST_PGBOUNCER"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_daemons_behind_a_pooler_run_each_slot_once() {
+    let pooler = Pooler::start().await;
+    let mut world = World::at("2027-03-15T13:29:50Z", Engine::Postgres, &[]).await;
+    let through = pooler.url(&world.database);
+    world.set("DATABASE_URL", &through);
+    // Both bring the schema up at once.
+    let (one, two) = tokio::join!(world.start(), world.start());
+    eventually("there is market data", async || {
+        world.ledger(&one, "ingest").await.iter().any(|run| run.state == RunState::Ok)
+    })
+    .await;
+    for n in 0..10 {
+        let slot = instant("2027-03-15T13:30:00Z") + TimeDelta::seconds(180) * n;
+        world.clock.advance_to(slot);
+        world.advance_to(&one, slot).await;
+        world.advance_to(&two, slot).await;
+    }
+    let runs = world.ledger(&one, "ingest").await;
+    let scheduled: Vec<_> = runs.iter().filter(|run| run.origin.name() == "scheduled").collect();
+    assert_eq!(scheduled.len(), 10);
+    assert!(scheduled.iter().all(|run| run.state == RunState::Ok && run.attempt == 1));
+    // Whichever of them planned, both serve what came of it.
+    one.stats().await;
+    two.stats().await;
+    // Another program behind the same pooler meets nothing that was left prepared on a server connection.
+    let left = "SELECT COUNT(*)::text FROM pg_prepared_statements";
+    let options = through.parse::<sqlx::postgres::PgConnectOptions>().unwrap().extra_float_digits(None);
+    let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let count: String =
+        sqlx::Row::get(&sqlx::Executor::fetch_one(&mut connection, sqlx::raw_sql(left)).await.unwrap(), 0);
+    assert_eq!(count, "0");
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_pooler_a_leader_is_followed_too() {
+    let pooler = Pooler::start().await;
+    let database = Database::create(Engine::Postgres).await;
+    let through = Database::at(pooler.url(&database));
+    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let mut instances = directories.each_ref().map(|directory| instance(directory.path(), &through, "2"));
+    goes_on(&database, 2).await;
+    let (epoch, owner) = leader(&database).await.unwrap();
+    let first = instances.iter_mut().find(|process| process.id() == process_of(&owner)).unwrap();
+    first.signal("STOP");
+    let (_, follower) = succession(&database, epoch).await;
+    assert_ne!(follower, owner);
+    first.signal("CONT");
+    goes_on(&database, 2).await;
+    let (epoch, owner) = leader(&database).await.unwrap();
+    let last = instances.iter_mut().find(|process| process.id() == process_of(&owner)).unwrap();
+    last.signal("TERM");
+    succession(&database, epoch).await;
+    assert_eq!(last.exit_code(), Some(0));
+    goes_on(&database, 2).await;
+    is_exact(&database).await;
+}
