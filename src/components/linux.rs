@@ -72,8 +72,13 @@ pub(super) fn own_mark() -> &'static str {
     })
 }
 
-/// The PID:START:BOOT of a process that lives. One that has ended and was not reaped yet does not.
+/// The PID:START:BOOT of a process that lives.
 pub(super) fn identity(pid: i32) -> Option<String> {
+    Some(format!("{pid}:{}:{}", started(pid)?, boot()))
+}
+
+/// The tick a process that lives was started at. One that has ended and was not reaped yet does not live.
+fn started(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is a name in brackets, in which anything can stand.
     let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
@@ -82,20 +87,32 @@ pub(super) fn identity(pid: i32) -> Option<String> {
         return None;
     }
     // Field 22; the state is field 3.
-    let started: u64 = fields.nth(18)?.parse().ok()?;
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(format!("{pid}:{started}:{}", boot.trim()))
+    fields.nth(18)?.parse().ok()
+}
+
+/// What stands for a boot that a sandbox does not show (`ProcSubset=pid` in systemd).
+const HIDDEN: &str = "hidden";
+
+fn boot() -> &'static str {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    BOOT.get_or_init(|| {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        if id.trim().is_empty() { HIDDEN.to_owned() } else { id.trim().to_owned() }
+    })
 }
 
 /// Whether the process of a [`PARENT`] mark still lives; `None` for a mark that names no process.
 pub(super) fn lives(mark: &str) -> Option<bool> {
-    let mut parts = mark.split(':');
-    let (pid, started, boot) = (parts.next()?, parts.next()?, parts.next()?);
+    let [pid, start, boot_then] = mark.split(':').collect::<Vec<_>>().try_into().ok()?;
     let pid: i32 = pid.parse().ok().filter(|pid| *pid > 0)?;
-    if parts.next().is_some() || started.parse::<u64>().is_err() || boot.is_empty() {
+    let start: u64 = start.parse().ok()?;
+    if boot_then.is_empty() {
         return None;
     }
-    Some(identity(pid).as_deref() == Some(mark))
+    // No process outlives its boot, so nothing is lost where one of the two could not be seen; to take a living daemon for a
+    // dead one would lose its components.
+    let same_boot = boot_then == boot() || boot_then == HIDDEN || boot() == HIDDEN;
+    Some(same_boot && started(pid) == Some(start))
 }
 
 /// Every marked process that this one may judge. What cannot be read belongs to somebody else.

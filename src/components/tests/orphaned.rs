@@ -129,6 +129,9 @@ fn a_number_that_means_another_process_now_is_not_the_daemon() {
     let later = started.parse::<u64>().unwrap() + 1;
     assert_eq!(platform::lives(&format!("{pid}:{later}:{boot}")), Some(false));
     assert_eq!(platform::lives(&format!("{pid}:{started}:another-boot")), Some(false));
+    // A sandbox can hide the boot from one of the two.
+    assert_eq!(platform::lives(&format!("{pid}:{started}:hidden")), Some(true));
+    assert_eq!(platform::lives(&format!("{pid}:{later}:hidden")), Some(false));
     assert_eq!(platform::lives(&format!("{own}:")), None);
 }
 
