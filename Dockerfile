@@ -38,6 +38,6 @@ VOLUME /data
 EXPOSE 8000 9000
 # The command itself gives up after 5 s. Migrations run before the daemon is ready.
 HEALTHCHECK --interval=15s --timeout=10s --start-period=60s --retries=3 CMD ["bellwether", "healthcheck"]
-# SIGTERM, the default, drains for up to 35 s: stop with --time 45.
+# SIGTERM, the default, drains, for a minute and more at worst: stop with --time 90.
 ENTRYPOINT ["bellwether"]
 CMD ["serve"]

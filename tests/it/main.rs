@@ -7,6 +7,7 @@ mod commands;
 mod components;
 mod harness;
 mod ingestion;
+mod kill_points;
 mod leadership;
 mod ledger;
 mod observability;

@@ -13,7 +13,7 @@ async fn subscribe(world: &World, user: &str, status: &str, auto_renew: bool, pe
     world.database.execute(subscription(user, status, auto_renew, period_end)).await;
 }
 
-fn subscription(user: &str, status: &str, auto_renew: bool, period_end: DateTime<Utc>) -> String {
+pub fn subscription(user: &str, status: &str, auto_renew: bool, period_end: DateTime<Utc>) -> String {
     // The text form is the one both engines read back as the same instant.
     let at = period_end.to_rfc3339();
     format!(
