@@ -41,11 +41,10 @@ enum Seen {
 }
 
 /// Returns once the ticks have ended, or stood still for too long.
-#[expect(clippy::disallowed_methods, reason = "it must not depend on the runtime that it watches")]
 fn watch(ticks: impl Fn() -> Option<u64>, look: Duration) -> Seen {
     let (mut seen, mut silent) = (ticks(), 0);
     while silent < MOST_SILENT {
-        std::thread::sleep(look);
+        wait(look);
         let now = ticks();
         if now.is_none() {
             return Seen::End;
@@ -54,6 +53,15 @@ fn watch(ticks: impl Fn() -> Option<u64>, look: Duration) -> Seen {
         seen = now;
     }
     Seen::Silence
+}
+
+/// Waits by the monotonic clock, to which a wait can be held; a sleep is as long as whoever meddles with it says.
+#[expect(clippy::disallowed_methods, reason = "it must not depend on the runtime that it watches")]
+fn wait(span: Duration) {
+    let began = std::time::Instant::now();
+    while let Some(left) = span.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) {
+        std::thread::park_timeout(left);
+    }
 }
 
 #[cfg(test)]

@@ -81,6 +81,15 @@ pub fn judge(
     verdicts
 }
 
+/// Judges `slots` of one job that has more newer ones due than it would ever run: none of them is.
+pub fn judge_flood(slots: &[DateTime<Utc>], pause: Option<&Pause>) -> Vec<(DateTime<Utc>, Verdict)> {
+    let verdict = |slot: &DateTime<Utc>| match pause.filter(|pause| pause.covers(*slot)) {
+        Some(pause) => Verdict::Skipped(format!("paused {}", pause.reason)),
+        None => Verdict::Missed("thousands of newer slots were due as well".to_owned()),
+    };
+    slots.iter().map(|slot| (*slot, verdict(slot))).collect()
+}
+
 fn judge_wanted(
     spec: &JobSpec,
     calendar: &Calendar,

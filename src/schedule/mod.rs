@@ -12,7 +12,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::calendar::Calendar;
-pub use judge::{Busy, Pause, Verdict, judge, may_run_late};
+pub use judge::{Busy, Pause, Verdict, judge, judge_flood, may_run_late};
 pub use policy::{Misfire, Overlap, Retry};
 pub use rehearsal::{Rehearsed, rehearse};
 pub use trigger::{CronPattern, Trigger};

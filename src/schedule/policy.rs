@@ -25,6 +25,16 @@ pub enum Misfire {
     },
 }
 
+impl Misfire {
+    /// At most so many of the slots that are due at one moment are run: the newest.
+    pub fn most(self) -> usize {
+        match self {
+            Self::CatchUp { max, .. } => max.max(1) as usize,
+            Self::Skip | Self::RunOnce | Self::WhilePhaseOpen => 1,
+        }
+    }
+}
+
 impl fmt::Display for Misfire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

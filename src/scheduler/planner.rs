@@ -1,6 +1,6 @@
 //! The loop that decides: once a second, and at each slot.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,8 +28,8 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// A ledger this far ahead of the clock was written under a wrong clock, or is read under one.
 const FUTURE: TimeDelta = TimeDelta::minutes(5);
 
-/// A clock that is set again and again is written down so often at most.
-const CLOCK_EVENTS: Duration = Duration::from_secs(60);
+/// A clock that is set again and again is written down so often at most: this many times an hour.
+const CLOCK_EVENTS: usize = 20;
 
 /// What a planner goes by.
 #[derive(Debug, Clone)]
@@ -107,7 +107,8 @@ pub struct Planner {
     cut_off: CancellationToken,
     options: PlannerOptions,
     last_heartbeat: Option<Duration>,
-    last_clock_event: Option<Duration>,
+    /// When, by the time since boot, what happened to the clock was written down in the last hour.
+    clock_events: VecDeque<Duration>,
     /// A job that runs once when this instance first plans, beside its schedule.
     cold_start: Option<(&'static str, Wanted)>,
     started_at: DateTime<Utc>,
@@ -133,7 +134,7 @@ impl Planner {
             cut_off: CancellationToken::new(),
             options,
             last_heartbeat: None,
-            last_clock_event: None,
+            clock_events: VecDeque::new(),
             cold_start: None,
             started_at: ledger.clock.now(),
             ledger,
@@ -278,11 +279,11 @@ impl Planner {
     async fn take_office(&mut self, term: &Term, now: DateTime<Utc>) -> Result<(), StoreError> {
         let jobs = self.ledger.store.jobs().await?;
         let decided = self.ledger.store.decided_slots().await?;
-        let retention = TimeDelta::from_std(self.options.retention).unwrap_or(TimeDelta::MAX);
+        let retained = now - self.retention();
         for line in &mut self.lines {
             let name = line.entry.spec.name;
             let since = jobs.get(name).map_or(now, |job| job.since);
-            let cursor = decided.get(name).map_or(since, |decided| since.max(*decided)).max(now - retention);
+            let cursor = decided.get(name).map_or(since, |decided| since.max(*decided)).max(retained);
             line.cursor = cursor.max(line.cursor);
             line.owed_since = since;
             if cursor > now + FUTURE {
@@ -296,6 +297,11 @@ impl Planner {
         self.office = Some(term.epoch);
         self.arrives = true;
         Ok(())
+    }
+
+    /// How far back slots are owed.
+    pub(super) fn retention(&self) -> TimeDelta {
+        TimeDelta::from_std(self.options.retention).unwrap_or(TimeDelta::MAX)
     }
 
     pub(super) fn set_pauses(&mut self, jobs: &HashMap<String, KnownJob>, now: DateTime<Utc>) {
@@ -359,11 +365,12 @@ impl Planner {
         for happened in before.compare(now) {
             let by = happened.by();
             metrics::clock_event(happened.kind());
-            let monotonic = self.ledger.clock.boottime();
-            if self.last_clock_event.is_some_and(|last| monotonic < last + CLOCK_EVENTS) {
+            let boot = self.ledger.clock.boottime();
+            self.clock_events.retain(|written| boot < *written + Duration::from_hours(1));
+            if self.clock_events.len() >= CLOCK_EVENTS {
                 continue;
             }
-            self.last_clock_event = Some(monotonic);
+            self.clock_events.push_back(boot);
             let (kind, by_ms) = (happened.kind(), by.num_milliseconds());
             warn!(kind, by_ms, "the clock was set or the host slept; late slots go by their misfire policy");
             let event = ClockEvent {

@@ -9,11 +9,15 @@ use super::ledger::ticket_of;
 use super::planner::{Line, Planner};
 use crate::calendar::Calendar;
 use crate::metrics;
-use crate::schedule::{Busy, Trigger, Verdict, judge};
+use crate::schedule::{Busy, Trigger, Verdict, judge, judge_flood};
 use crate::store::{NewRun, Origin, RunState, StoreError, Term};
 
 /// Rows of one transaction: what is claimed first begins while the rest is still being written.
 const ROWS_AT_ONCE: usize = 1_000;
+
+/// Slots of one job that are judged in one look. A clock set on by a year owes millions to a job of each second: the others must not
+/// wait for their rows.
+const SLOTS_AT_ONCE: usize = 10_000;
 
 /// What was decided about one job.
 struct Decided {
@@ -60,9 +64,17 @@ impl Planner {
     ) -> Decided {
         let line = &self.lines[index];
         let spec = &line.entry.spec;
-        let slots: Vec<_> = spec.trigger.slots(calendar, line.cursor, now).collect();
-        let (running, queued) = busy.get(spec.name).copied().unwrap_or_default();
-        let verdicts = judge(spec, calendar, &slots, now, Busy { running, queued }, line.pause.as_ref());
+        // What is older than any row of the ledger may be is not owed either.
+        let from = line.cursor.max(now - self.retention());
+        let may_run = spec.misfire.most();
+        let mut slots: Vec<_> = spec.trigger.slots(calendar, from, now).take(SLOTS_AT_ONCE + may_run).collect();
+        let verdicts = if slots.len() == SLOTS_AT_ONCE + may_run {
+            slots.truncate(SLOTS_AT_ONCE);
+            judge_flood(&slots, line.pause.as_ref())
+        } else {
+            let (running, queued) = busy.get(spec.name).copied().unwrap_or_default();
+            judge(spec, calendar, &slots, now, Busy { running, queued }, line.pause.as_ref())
+        };
         let replaces = verdicts.iter().any(|(_, verdict)| matches!(verdict, Verdict::Replace { .. }));
         let row = |(slot, verdict): (DateTime<Utc>, Verdict)| self.row(line, calendar, slot, verdict);
         let rows = verdicts.into_iter().map(row).collect();

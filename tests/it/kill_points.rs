@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
+use crate::faketime::{is_long, libfaketime};
 use crate::harness::{Database, Engine, eventually, instant, postgres_url, write_universe};
 use crate::process::Process;
 use crate::renewals::subscription;
@@ -82,6 +83,8 @@ impl Scene {
         [
             ("DATABASE_URL", database.url.as_str()),
             ("BELLWETHER_INGEST__UNIVERSE__FILE", &universe),
+            // A server that takes a hundred clients is enough.
+            ("BELLWETHER_DATABASE__MAX_CONNECTIONS", "3"),
             // PostgreSQL: the dead must fall silent before others may go on.
             ("BELLWETHER_SCHEDULE__LEASE_SECONDS", "2"),
             ("TZ", "UTC"),
@@ -170,22 +173,9 @@ fn is_killed(directory: &Path, environment: &[(String, String)]) -> bool {
     !done
 }
 
-#[expect(clippy::disallowed_methods, reason = "the test command names what it has found in the environment")]
-fn libfaketime() -> PathBuf {
-    let found = std::env::var_os("BELLWETHER_TEST_LIBFAKETIME").map(PathBuf::from);
-    found.unwrap_or_else(|| {
-        panic!("no libfaketime: run ./scripts/test, which gets it, or set BELLWETHER_TEST_LIBFAKETIME")
-    })
-}
-
-#[expect(clippy::disallowed_methods, reason = "whoever wants every point says so in the environment")]
-fn every_point() -> bool {
-    std::env::var_os("BELLWETHER_TEST_EVERY_POINT").is_some()
-}
-
 async fn killed_anywhere_the_night_is_done_once(engine: Engine, stride: usize) {
     let scene = Arc::new(Scene::prepare(engine).await);
-    let stride = if every_point() { 1 } else { stride };
+    let stride = if is_long() { 1 } else { stride };
     let mut points = (1..MOST_POINTS).step_by(stride).flat_map(|n| [(n, false), (n, true)]);
     let (mut under_way, mut tried, mut survived) = (JoinSet::new(), 0, false);
     loop {

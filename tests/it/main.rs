@@ -5,6 +5,7 @@
 mod calendar;
 mod commands;
 mod components;
+mod faketime;
 mod harness;
 mod ingestion;
 mod kill_points;
