@@ -1,0 +1,258 @@
+//! How late a job begins, claim committed, and how many runs the ledger takes: `bench/schedule` runs all of it.
+//!
+//! - `cargo bench --bench schedule -- planner sqlite:FILE|postgres://.. JOBS EVERY_MS ROUNDS`: that many jobs due at one instant;
+//! - `cargo bench --bench schedule -- ledger URL CONNECTIONS RUNS`: claim and finish, a transaction each, without a planner;
+//! - `cargo bench --bench schedule -- peer JOBS ROUNDS`: tokio-cron-scheduler with as many jobs, which writes nothing down.
+
+#![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "what is measured is real time")]
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bellwether::calendar::{Calendars, SharedCalendars};
+use bellwether::clock::{SharedClock, SystemClock};
+use bellwether::config::DatabaseTarget;
+use bellwether::schedule::{JobSpec, Misfire, Overlap, Retry, Trigger};
+use bellwether::scheduler::{Entry, Job, Ledger, Planner, PlannerOptions, RunContext, RunFuture};
+use bellwether::store::{Access, Finish, NewRun, Origin, RunState, Store};
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Longer than any round takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    runtime.block_on(async {
+        match arguments[..] {
+            ["planner", url, jobs, every, rounds] => {
+                planner(url, jobs.parse().unwrap(), every.parse().unwrap(), rounds.parse().unwrap()).await;
+            }
+            ["ledger", url, connections, runs] => ledger(url, connections.parse().unwrap(), runs.parse().unwrap()).await,
+            ["peer", jobs, rounds] => peer(jobs.parse().unwrap(), rounds.parse().unwrap()).await,
+            // Whoever runs every bench wants no more of this one than that it still begins.
+            _ => println!("bench/schedule says what to ask of it"),
+        }
+    });
+}
+
+/// When each body began, after its slot.
+#[derive(Default)]
+struct Beginnings(Mutex<Vec<Duration>>);
+
+impl Beginnings {
+    fn note(&self, slot: DateTime<Utc>) {
+        let late = (Utc::now() - slot).to_std().unwrap_or_default();
+        self.0.lock().unwrap().push(late);
+    }
+
+    fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    /// Median, 99th percentile and worst of what was noted after the first `skipped`.
+    fn show(&self, skipped: usize) -> String {
+        let mut late = self.0.lock().unwrap().split_off(skipped);
+        late.sort_unstable();
+        let at = |share: usize| late[(late.len() * share / 100).min(late.len() - 1)].as_secs_f64() * 1e3;
+        format!("p50 {:.1} ms, p99 {:.1} ms, worst {:.1} ms of {}", at(50), at(99), at(100), late.len())
+    }
+}
+
+struct Body(Arc<Beginnings>);
+
+impl Job for Body {
+    fn run(self: Arc<Self>, context: RunContext) -> RunFuture {
+        Box::pin(async move {
+            self.0.note(context.slot);
+            Ok(serde_json::json!({}))
+        })
+    }
+}
+
+async fn open(url: &str, connections: u32) -> Store {
+    let target = match url.strip_prefix("sqlite:") {
+        Some(path) => DatabaseTarget::Sqlite(PathBuf::from(path)),
+        None => DatabaseTarget::Postgres(url.to_owned().into()),
+    };
+    let store = Store::open(&target, Access::Writer, connections, Duration::from_secs(10)).await.unwrap();
+    store.migrate().await.unwrap();
+    store
+}
+
+fn spec(n: usize, every: TimeDelta) -> JobSpec {
+    JobSpec {
+        name: Box::leak(format!("job{n:05}").into_boxed_str()),
+        purpose: "is late",
+        trigger: Trigger::Every(every),
+        misfire: Misfire::RunOnce,
+        grace: TimeDelta::seconds(5),
+        deadline: TimeDelta::seconds(60),
+        overlap: Overlap::Skip,
+        retry: Retry::times(1),
+        breaker: 0,
+        stop_grace: Duration::ZERO,
+    }
+}
+
+async fn planner(url: &str, jobs: usize, every: i64, rounds: usize) {
+    bellwether::ops::telemetry::install("info", true, false);
+    let _recorder = bellwether::metrics::install();
+    let store = open(url, 8).await;
+    let clock: SharedClock = SystemClock::start();
+    let calendar = SharedCalendars::new(Calendars::built_in().unwrap(), "XNYS").unwrap();
+    let ledger = Ledger::new(store.clone(), Arc::clone(&clock), Arc::new(calendar));
+    let beginnings = Arc::new(Beginnings::default());
+    let entry =
+        |n| Entry { spec: spec(n, TimeDelta::milliseconds(every)), job: Arc::new(Body(Arc::clone(&beginnings))) };
+    let options = PlannerOptions {
+        retention: Duration::from_hours(24),
+        lease: Duration::from_secs(15),
+        trust_clock: false,
+        host: "bench".to_owned(),
+    };
+    let stop = CancellationToken::new();
+    let mut planner = Planner::new((0..jobs).map(entry).collect(), ledger, options, stop.clone());
+    planner.prepare().await.unwrap();
+    let (runs, leadership) = (planner.runs(), planner.leadership());
+    let keeping = tokio::spawn(leadership.keep(planner.nudge(), stop.clone()));
+    let planning = tokio::spawn(planner.run());
+    // Rounds that are spoilt by what happens once (connections, plans of statements) are not counted.
+    let warm = 1;
+    let mut written = Vec::new();
+    for round in 1..=warm + rounds {
+        until(|| beginnings.len() >= jobs * round).await;
+        until(|| runs.is_empty()).await;
+        let slot = Utc::now().timestamp_millis().rem_euclid(every);
+        written.push(Duration::from_millis(slot.unsigned_abs()));
+    }
+    stop.cancel();
+    planning.await.unwrap();
+    keeping.await.unwrap();
+    let late = beginnings.show(jobs * warm);
+    let mut written = written.split_off(warm);
+    written.sort_unstable();
+    let median = written[written.len() / 2];
+    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    let rate = jobs as f64 / median.as_secs_f64();
+    println!("{jobs} jobs: {late}; all written after {} ms (median): {rate:.0} runs/s", median.as_millis());
+    store.close().await;
+}
+
+async fn until(holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "it did not come");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn ledger(url: &str, connections: usize, runs: usize) {
+    let store = open(url, u32::try_from(connections).unwrap()).await;
+    let taken = Arc::new(AtomicUsize::new(0));
+    let began = Instant::now();
+    let start = Utc::now();
+    let workers: Vec<_> = (0..connections)
+        .map(|_| {
+            let (store, taken) = (store.clone(), Arc::clone(&taken));
+            tokio::spawn(async move {
+                loop {
+                    let n = taken.fetch_add(1, Ordering::Relaxed);
+                    if n >= runs {
+                        return;
+                    }
+                    let run = new_run(start + TimeDelta::microseconds(i64::try_from(n).unwrap()));
+                    let finish = finish_of(&run);
+                    assert_eq!(store.claim_runs(&[run], None).await.unwrap().len(), 1);
+                    assert_eq!(store.finish_runs(&[finish]).await.unwrap().len(), 1);
+                }
+            })
+        })
+        .collect();
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    let rate = runs as f64 / began.elapsed().as_secs_f64();
+    println!("claim and finish, a transaction each, {connections} at once: {rate:.0} runs/s");
+    store.close().await;
+}
+
+fn new_run(slot: DateTime<Utc>) -> NewRun {
+    let id = Uuid::now_v7();
+    NewRun {
+        id,
+        job: "ledger",
+        scheduled_for: slot,
+        origin: Origin::Scheduled,
+        state: RunState::Running,
+        reason: None,
+        owner: "bench".to_owned(),
+        claimed_at: Utc::now(),
+        deadline: Some(slot + TimeDelta::seconds(60)),
+        session_date: None,
+        phase: "closed".to_owned(),
+        calendar_version: "bench".to_owned(),
+        next_attempt_at: None,
+        trace_id: id.simple().to_string(),
+    }
+}
+
+fn finish_of(run: &NewRun) -> Finish {
+    Finish {
+        run: run.id,
+        attempt: 1,
+        fence: 0,
+        owner: run.owner.clone(),
+        started_at: Some(run.claimed_at),
+        finished_at: Utc::now(),
+        attempt_state: RunState::Ok,
+        state: RunState::Ok,
+        next_attempt_at: None,
+        deadline: None,
+        reason: None,
+        error: None,
+        stats: Some("{}".to_owned()),
+    }
+}
+
+async fn peer(jobs: usize, rounds: usize) {
+    use tokio_cron_scheduler::{Job, JobScheduler};
+    // With its own channel of 200 places, ten thousand jobs are not even taken in.
+    let mut scheduler = JobScheduler::new_with_channel_size(jobs * 4 + 200).await.unwrap();
+    let beginnings = Arc::new(Beginnings::default());
+    for _ in 0..jobs {
+        let beginnings = Arc::clone(&beginnings);
+        let job = Job::new_async("*/4 * * * * *", move |_, _| {
+            let beginnings = Arc::clone(&beginnings);
+            Box::pin(async move {
+                let now = Utc::now();
+                let slot = now - TimeDelta::milliseconds(now.timestamp_millis().rem_euclid(4_000));
+                beginnings.note(slot);
+            })
+        });
+        scheduler.add(job.unwrap()).await.unwrap();
+    }
+    scheduler.start().await.unwrap();
+    until_rounds(&beginnings, jobs * (rounds + 1)).await;
+    scheduler.shutdown().await.unwrap();
+    println!("{jobs} jobs: {}", beginnings.show(jobs));
+}
+
+/// The peer loses some: what it has not begun after a round more is not waited for.
+async fn until_rounds(beginnings: &Beginnings, wanted: usize) {
+    let mut last = (0, Instant::now());
+    while beginnings.len() < wanted && last.1.elapsed() < Duration::from_secs(12) {
+        if beginnings.len() != last.0 {
+            last = (beginnings.len(), Instant::now());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
