@@ -1,7 +1,8 @@
 //! How late a job begins, claim committed, and how many runs the ledger takes: `bench/schedule` runs all of it.
 //!
 //! - `cargo bench --bench schedule -- planner sqlite:FILE|postgres://.. JOBS EVERY_MS ROUNDS`: that many jobs due at one instant;
-//! - `cargo bench --bench schedule -- ledger URL CONNECTIONS RUNS`: claim and finish, a transaction each, without a planner;
+//! - `cargo bench --bench schedule -- ledger URL CONNECTIONS BATCH RUNS`: claim and finish, a transaction each for so many runs, without
+//!   a planner;
 //! - `cargo bench --bench schedule -- peer JOBS ROUNDS`: tokio-cron-scheduler with as many jobs, which writes nothing down.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
@@ -35,7 +36,9 @@ fn main() {
             ["planner", url, jobs, every, rounds] => {
                 planner(url, jobs.parse().unwrap(), every.parse().unwrap(), rounds.parse().unwrap()).await;
             }
-            ["ledger", url, connections, runs] => ledger(url, connections.parse().unwrap(), runs.parse().unwrap()).await,
+            ["ledger", url, connections, batch, runs] => {
+                ledger(url, connections.parse().unwrap(), batch.parse().unwrap(), runs.parse().unwrap()).await;
+            }
             ["peer", jobs, rounds] => peer(jobs.parse().unwrap(), rounds.parse().unwrap()).await,
             // Whoever runs every bench wants no more of this one than that it still begins.
             _ => println!("bench/schedule says what to ask of it"),
@@ -154,34 +157,43 @@ async fn until(holds: impl Fn() -> bool) {
     }
 }
 
-async fn ledger(url: &str, connections: usize, runs: usize) {
+async fn ledger(url: &str, connections: usize, batch: usize, runs: usize) {
     let store = open(url, u32::try_from(connections).unwrap()).await;
     let taken = Arc::new(AtomicUsize::new(0));
-    let began = Instant::now();
-    let start = Utc::now();
+    let (began, start) = (Instant::now(), Utc::now());
     let workers: Vec<_> = (0..connections)
         .map(|_| {
             let (store, taken) = (store.clone(), Arc::clone(&taken));
             tokio::spawn(async move {
+                let mut took = [Duration::ZERO; 2];
                 loop {
-                    let n = taken.fetch_add(1, Ordering::Relaxed);
-                    if n >= runs {
-                        return;
+                    let first = taken.fetch_add(batch, Ordering::Relaxed);
+                    if first >= runs {
+                        return took;
                     }
-                    let run = new_run(start + TimeDelta::microseconds(i64::try_from(n).unwrap()));
-                    let finish = finish_of(&run);
-                    assert_eq!(store.claim_runs(&[run], None).await.unwrap().len(), 1);
-                    assert_eq!(store.finish_runs(&[finish]).await.unwrap().len(), 1);
+                    let slot = |n: usize| start + TimeDelta::microseconds(i64::try_from(n).unwrap());
+                    let rows: Vec<_> = (first..first + batch).map(|n| new_run(slot(n))).collect();
+                    let ends: Vec<_> = rows.iter().map(finish_of).collect();
+                    let before = Instant::now();
+                    assert_eq!(store.claim_runs(&rows, None).await.unwrap().len(), batch);
+                    let between = Instant::now();
+                    assert_eq!(store.finish_runs(&ends).await.unwrap().len(), batch);
+                    took = [took[0] + (between - before), took[1] + between.elapsed()];
                 }
             })
         })
         .collect();
+    let mut took = [Duration::ZERO; 2];
     for worker in workers {
-        worker.await.unwrap();
+        let of = worker.await.unwrap();
+        took = [took[0] + of[0], took[1] + of[1]];
     }
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
-    let rate = runs as f64 / began.elapsed().as_secs_f64();
-    println!("claim and finish, a transaction each, {connections} at once: {rate:.0} runs/s");
+    let (rate, transactions) = (runs as f64 / began.elapsed().as_secs_f64(), runs as f64 / batch as f64);
+    let [claim, finish] = took.map(|took| took.as_secs_f64() * 1e3 / transactions);
+    println!(
+        "{connections} connections, {batch} runs a transaction: {rate:.0} runs/s; claim {claim:.2} ms, finish {finish:.2} ms"
+    );
     store.close().await;
 }
 
