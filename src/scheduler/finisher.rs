@@ -1,7 +1,9 @@
 //! Writes how attempts ended. What ends while a write is under way goes into the next one together: one end waits for nobody,
-//! a thousand at one instant are a few transactions.
+//! a thousand at one instant are a few transactions. What is due goes first: while slots are being claimed, ends wait.
 
-use tokio::sync::{mpsc, oneshot};
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
 
 use crate::store::{Finish, Store};
 
@@ -16,19 +18,30 @@ type Answer = Result<bool, String>;
 
 /// The writer of one process.
 #[derive(Debug, Clone)]
-pub(super) struct Finisher(mpsc::Sender<(Finish, oneshot::Sender<Answer>)>);
+pub(super) struct Finisher {
+    ends: mpsc::Sender<(Finish, oneshot::Sender<Answer>)>,
+    turn: Arc<Mutex<()>>,
+}
 
 impl Finisher {
     /// Starts the writer; it ends with the last handle to it.
     pub(super) fn start(store: Store) -> Self {
         let (sender, mut ends) = mpsc::channel(WAITING);
+        let turn = Arc::new(Mutex::new(()));
+        let writers = Arc::clone(&turn);
         tokio::spawn(async move {
             let mut batch = Vec::new();
             while ends.recv_many(&mut batch, AT_ONCE).await > 0 {
+                let _turn = writers.lock().await;
                 write(&store, std::mem::take(&mut batch)).await;
             }
         });
-        Self(sender)
+        Self { ends: sender, turn }
+    }
+
+    /// Until this is dropped no end is written: what is due is not to wait for what is done.
+    pub(super) async fn hold(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
     }
 
     /// Writes one end. `false`: the run is no longer this attempt's to end, and nothing was changed.
@@ -38,7 +51,7 @@ impl Finisher {
     pub(super) async fn finish(&self, end: Finish) -> Answer {
         let (answer, written) = oneshot::channel();
         let gone = || "the process is ending".to_owned();
-        self.0.send((end, answer)).await.map_err(|_| gone())?;
+        self.ends.send((end, answer)).await.map_err(|_| gone())?;
         written.await.map_err(|_| gone())?
     }
 }

@@ -62,7 +62,7 @@ pub struct Ledger {
     pub calendar: Arc<SharedCalendars>,
     /// This process, unlike any other and any before it.
     pub owner: String,
-    finisher: Finisher,
+    pub(super) finisher: Finisher,
 }
 
 impl Ledger {

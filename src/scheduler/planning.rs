@@ -1,8 +1,9 @@
 //! Deciding what came due: for every job at once, written in few transactions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
+use tokio::runtime::Handle;
 use tracing::{info, warn};
 
 use super::ledger::ticket_of;
@@ -12,8 +13,11 @@ use crate::metrics;
 use crate::schedule::{Busy, Trigger, Verdict, judge, judge_flood};
 use crate::store::{NewRun, Origin, RunState, StoreError, Term};
 
-/// Rows of one transaction: what is claimed first begins while the rest is still being written.
-const ROWS_AT_ONCE: usize = 1_000;
+/// Rows of the first transaction: what it claims is begun while the next one, twice as large, is being written.
+const FIRST_ROWS: usize = 250;
+
+/// Rows of the largest one.
+const MOST_ROWS: usize = 1_000;
 
 /// Slots of one job that are judged in one look. A clock set on by a year owes millions to a job of each second: the others must not
 /// wait for their rows.
@@ -42,17 +46,24 @@ impl Planner {
         if due.is_empty() {
             return Ok(());
         }
-        let jobs = self.ledger.store.jobs().await?;
+        let _first = self.ledger.finisher.hold().await;
+        let jobs = self.ledger.store.paused_jobs().await?;
         self.set_pauses(&jobs, now);
         let busy = self.ledger.store.busy_jobs().await?;
-        let mut batch: Vec<Decided> = Vec::new();
+        let (mut batch, mut begun): (Vec<Decided>, Vec<Decided>) = Default::default();
+        let (mut rows, mut wanted) = (0, FIRST_ROWS);
         for line in due {
-            batch.push(self.decide(line, &calendar, now, &busy));
-            if batch.iter().map(|decided| decided.rows.len()).sum::<usize>() >= ROWS_AT_ONCE {
-                self.write(std::mem::take(&mut batch), &calendar, term).await?;
+            let decided = self.decide(line, &calendar, now, &busy);
+            rows += decided.rows.len();
+            batch.push(decided);
+            if rows >= wanted {
+                (rows, wanted) = (0, MOST_ROWS.min(wanted * 2));
+                begun = self.write(std::mem::take(&mut batch), begun, &calendar, term).await?;
             }
         }
-        self.write(batch, &calendar, term).await
+        begun = self.write(batch, begun, &calendar, term).await?;
+        self.act_on(begun, &calendar, term).await;
+        Ok(())
     }
 
     fn decide(
@@ -101,30 +112,52 @@ impl Planner {
         NewRun { next_attempt_at: not_before, ..row }
     }
 
-    /// Writes what was decided, then acts on it: only on rows that were written, so that a twin or a restart cannot run a slot
-    /// again.
-    async fn write(&mut self, batch: Vec<Decided>, calendar: &Calendar, term: &Term) -> Result<(), StoreError> {
+    /// Writes what was decided of one batch, and meanwhile acts on the one `before`, which is written. Gives what is to be acted on
+    /// next: only rows that were written, so that a twin or a restart cannot run a slot again.
+    async fn write(
+        &mut self,
+        mut batch: Vec<Decided>,
+        before: Vec<Decided>,
+        calendar: &Calendar,
+        term: &Term,
+    ) -> Result<Vec<Decided>, StoreError> {
         let rows: Vec<NewRun> = batch.iter().flat_map(|decided| decided.rows.iter().cloned()).collect();
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let written = self.ledger.store.claim_runs(&rows, Some(term)).await?;
+        let (store, as_planner) = (self.ledger.store.clone(), term.clone());
+        // On a thread of its own: as a task it would queue, at each answer of the database, behind the runs it has begun.
+        let runtime = Handle::current();
+        let claim = tokio::task::spawn_blocking(move || match rows.as_slice() {
+            [] => Ok(BTreeSet::new()),
+            rows => runtime.block_on(store.claim_runs(rows, Some(&as_planner))),
+        });
+        self.act_on(before, calendar, term).await;
+        let written = match claim.await {
+            Ok(written) => written?,
+            Err(fault) if fault.is_panic() => std::panic::resume_unwind(fault.into_panic()),
+            // The runtime is being ended, and this with it.
+            Err(_) => std::future::pending().await,
+        };
+        batch.iter_mut().for_each(|decided| decided.rows.retain(|row| written.contains(&row.id)));
+        Ok(batch)
+    }
+
+    /// Begins what was claimed, and moves the cursors behind what is written.
+    async fn act_on(&mut self, batch: Vec<Decided>, calendar: &Calendar, term: &Term) {
         for Decided { line, cursor, rows, replaces } in batch {
-            let job = self.lines[line].entry.spec.name;
-            for row in rows.iter().filter(|row| written.contains(&row.id)) {
-                self.act_on(&self.lines[line], row, term);
-            }
-            self.lines[line].cursor = cursor.max(self.lines[line].cursor);
-            self.lines[line].look_ahead(calendar);
+            rows.iter().for_each(|row| self.begin_slot(&self.lines[line], row, term));
+            let line = &mut self.lines[line];
+            line.cursor = cursor.max(line.cursor);
+            line.look_ahead(calendar);
             if replaces {
-                self.make_room(job).await?;
+                let job = line.entry.spec.name;
+                if let Err(fault) = self.make_room(job).await {
+                    warn!(job_name = job, error = %fault, "the run under way could not be told to end; the new one waits for it");
+                }
             }
         }
-        Ok(())
     }
 
     /// What was claimed is begun; what was left out is said.
-    fn act_on(&self, line: &Line, row: &NewRun, term: &Term) {
+    fn begin_slot(&self, line: &Line, row: &NewRun, term: &Term) {
         let spec = &line.entry.spec;
         metrics::job_late(row.job, row.claimed_at - row.scheduled_for);
         let reason = row.reason.as_deref().unwrap_or_default();

@@ -1,8 +1,11 @@
 //! Running one attempt of a claimed slot to its end: the deadline, being told to stop, and a panic that is only this run's.
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info_span, warn};
 
@@ -45,8 +48,7 @@ pub(super) async fn run(
     .await
 }
 
-/// One attempt in a task of its own, so that a panic ends the attempt and not the daemon. Whatever tells it to stop, it has its
-/// grace to do so.
+/// One attempt, whose panic ends it and not the daemon. Whatever tells it to stop, it has its grace to do so.
 async fn attempt(
     ledger: &Ledger,
     entry: &Entry,
@@ -54,19 +56,20 @@ async fn attempt(
     cut_off: &CancellationToken,
 ) -> Result<Report, JobError> {
     let work = Arc::clone(&entry.job).run(ticket.context.clone());
-    let mut task = AbortOnDrop(tokio::spawn(work.in_current_span()));
+    // Nobody sees what a panic left half-done: the work is dropped with it.
+    let mut task = AssertUnwindSafe(work).catch_unwind();
     let stop = &ticket.context.stop;
     // By elapsed time: a clock that is set forward is no reason to end what has just begun.
     let left = (ticket.context.deadline - ticket.started_at).to_std().unwrap_or(Duration::ZERO);
     let late = tokio::select! {
-        ended = &mut task.0 => return ended.unwrap_or_else(|fault| Err(JobError::Fail(panic_message(fault)))),
+        ended = &mut task => return ended.unwrap_or_else(|panic| Err(JobError::Fail(panic_message(&*panic)))),
         () = ledger.clock.pause(left) => true,
         () = stop.cancelled() => false,
         () = cut_off.cancelled() => false,
     };
     stop.cancel();
     let ended = tokio::select! {
-        ended = &mut task.0 => ended.unwrap_or_else(|fault| Err(JobError::Fail(panic_message(fault)))),
+        ended = &mut task => ended.unwrap_or_else(|panic| Err(JobError::Fail(panic_message(&*panic)))),
         () = ledger.clock.pause(entry.spec.stop_grace) => {
             Err(JobError::Fail(format!("told to stop and cut off {} s later", entry.spec.stop_grace.as_secs())))
         }
@@ -84,19 +87,7 @@ fn span_of(span: Duration) -> String {
     }
 }
 
-struct AbortOnDrop(tokio::task::JoinHandle<Result<Report, JobError>>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-fn panic_message(fault: tokio::task::JoinError) -> String {
-    if !fault.is_panic() {
-        return "ended from outside".to_owned();
-    }
-    let payload = fault.into_panic();
+fn panic_message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
     format!("panicked: {}", text.as_deref().unwrap_or("without a message"))

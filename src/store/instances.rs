@@ -47,7 +47,7 @@ pub struct Instance {
     pub beat_at: DateTime<Utc>,
 }
 
-const PLANNER: &str = "planner";
+pub(super) const PLANNER: &str = "planner";
 
 /// Processes that were silent for so long are forgotten.
 const FORGOTTEN_AFTER_SECONDS: f64 = 86_400.0;

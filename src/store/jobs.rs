@@ -48,6 +48,18 @@ impl Store {
         Ok(rows.into_iter().map(|job| (job.name.clone(), job)).collect())
     }
 
+    /// The jobs of which some slot is or was left out by a pause, by name.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn paused_jobs(&self) -> Result<HashMap<String, KnownJob>, StoreError> {
+        const SQL: &str =
+            "SELECT name, since, pause_from, pause_until, pause_reason FROM jobs WHERE pause_from IS NOT NULL";
+        let mut connection = self.reader().await?;
+        let rows = on!(connection.handle(), KnownJob, SQL, [], fetch_all)?;
+        Ok(rows.into_iter().map(|job| (job.name.clone(), job)).collect())
+    }
+
     /// Leaves the slots of `job` out from `from` on, until `until` if that is given. A job that is paused keeps the start of
     /// its pause. `false`: there is no such job.
     ///

@@ -3,17 +3,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::dialect::{Handle, Tx, by_engine, on, within};
-use super::{Finish, JobRun, NewRun, RunState, Store, StoreError, Term};
-
-/// Columns of one INSERT into the ledger, and of one end.
-const COLUMNS: usize = 20;
-
-/// Rows of one statement: well below the 32,766 variables of SQLite.
-const ROWS_AT_ONCE: usize = 500;
+use super::bulk;
+use super::dialect::{by_engine, on};
+use super::{Db, Finish, JobRun, NewRun, RunState, Store, StoreError, Term};
 
 impl Store {
     /// Writes rows for slots that have none yet and gives the ids that were written; a slot somebody else has written stays
@@ -22,28 +17,19 @@ impl Store {
     /// # Errors
     /// When the database fails, and [`StoreError::Deposed`]; then nothing was written.
     pub async fn claim_runs(&self, rows: &[NewRun], term: Option<&Term>) -> Result<BTreeSet<Uuid>, StoreError> {
-        let mut tx = match term {
-            Some(term) => self.begin_as(term).await?,
-            None => self.begin().await?,
+        let written = match &self.db {
+            Db::Sqlite { .. } => {
+                let mut tx = match term {
+                    Some(term) => self.begin_as(term).await?,
+                    None => self.begin().await?,
+                };
+                let written = bulk::insert_sqlite(&mut tx, rows, term.map_or(0, |term| term.epoch)).await?;
+                tx.commit().await?;
+                written
+            }
+            Db::Postgres(_) => bulk::insert_postgres(&mut self.writer().await?, rows, term).await?,
         };
-        let fence = term.map_or(0, |term| term.epoch);
-        let mut written = BTreeSet::new();
-        for rows in rows.chunks(ROWS_AT_ONCE) {
-            let ids: Vec<(String,)> = match tx.handle() {
-                Handle::Sqlite(connection, deadline) => {
-                    let mut insert = insert_runs::<sqlx::Sqlite>(rows, fence);
-                    within(deadline, insert.build_query_as::<(String,)>().fetch_all(connection)).await?
-                }
-                Handle::Postgres(connection, route) => {
-                    let mut insert = insert_runs::<sqlx::Postgres>(rows, fence);
-                    let query = insert.build_query_as::<(String,)>().persistent(rows.len() == 1 && !route.pooled);
-                    within(route.deadline, query.fetch_all(connection)).await?
-                }
-            };
-            written.extend(ids.into_iter().filter_map(|(id,)| id.parse::<Uuid>().ok()));
-        }
-        tx.commit().await?;
-        Ok(written)
+        Ok(written.into_iter().filter_map(|(id,)| id.parse().ok()).collect())
     }
 
     /// Begins the next attempt of a run that waits. `false`: it no longer waits, or somebody else was faster.
@@ -72,27 +58,16 @@ impl Store {
     /// # Errors
     /// When the database fails; then nothing was written, or (when the commit itself failed) a repeat finds out.
     pub async fn finish_runs(&self, ends: &[Finish]) -> Result<BTreeSet<Uuid>, StoreError> {
-        let mut tx = self.begin().await?;
-        let mut changed = BTreeSet::new();
-        for ends in ends.chunks(ROWS_AT_ONCE) {
-            let ids: Vec<(String,)> = match tx.handle() {
-                Handle::Sqlite(connection, deadline) => {
-                    let mut update = update_runs::<sqlx::Sqlite>(ends);
-                    within(deadline, update.build_query_as::<(String,)>().fetch_all(connection)).await?
-                }
-                Handle::Postgres(connection, route) => {
-                    let mut update = update_runs::<sqlx::Postgres>(ends);
-                    let query = update.build_query_as::<(String,)>().persistent(ends.len() == 1 && !route.pooled);
-                    within(route.deadline, query.fetch_all(connection)).await?
-                }
-            };
-            let ids: BTreeSet<Uuid> = ids.into_iter().filter_map(|(id,)| id.parse().ok()).collect();
-            let ended: Vec<_> = ends.iter().filter(|end| ids.contains(&end.run)).collect();
-            save_attempts(&mut tx, &ended).await?;
-            changed.extend(ids);
-        }
-        tx.commit().await?;
-        Ok(changed)
+        let changed = match &self.db {
+            Db::Sqlite { .. } => {
+                let mut tx = self.begin().await?;
+                let changed = bulk::finish_sqlite(&mut tx, ends).await?;
+                tx.commit().await?;
+                changed
+            }
+            Db::Postgres(_) => bulk::finish_postgres(&mut self.writer().await?, ends).await?,
+        };
+        Ok(changed.into_iter().filter_map(|(id,)| id.parse().ok()).collect())
     }
 
     /// The runs that are under way by the ledger, in processes other than `owner` that have been silent for `silence`, oldest
@@ -254,127 +229,5 @@ impl Store {
         on!(tx.handle(), CLOCK, [before])?;
         tx.commit().await?;
         Ok(forgotten)
-    }
-}
-
-async fn save_attempts(tx: &mut Tx, ended: &[&Finish]) -> Result<(), StoreError> {
-    if ended.is_empty() {
-        return Ok(());
-    }
-    match tx.handle() {
-        Handle::Sqlite(connection, deadline) => {
-            let mut insert = insert_attempts::<sqlx::Sqlite>(ended);
-            within(deadline, insert.build().execute(connection)).await?;
-        }
-        Handle::Postgres(connection, route) => {
-            let mut insert = insert_attempts::<sqlx::Postgres>(ended);
-            let query = insert.build().persistent(ended.len() == 1 && !route.pooled);
-            within(route.deadline, query.execute(connection)).await?;
-        }
-    }
-    Ok(())
-}
-
-/// A function that puts a statement together for either engine, with all that may be bound in it.
-macro_rules! builder {
-    ($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),*) $body:block) => {
-        $(#[$doc])*
-        fn $name<'a, DB>($($argument: $type),*) -> sqlx::QueryBuilder<DB>
-        where
-            DB: sqlx::Database,
-            String: sqlx::Encode<'a, DB> + sqlx::Type<DB>,
-            &'a str: sqlx::Encode<'a, DB> + sqlx::Type<DB>,
-            Option<&'a str>: sqlx::Encode<'a, DB> + sqlx::Type<DB>,
-            i32: sqlx::Encode<'a, DB> + sqlx::Type<DB>,
-            i64: sqlx::Encode<'a, DB> + sqlx::Type<DB>,
-            DateTime<Utc>: sqlx::Encode<'a, DB> + sqlx::Type<DB>,
-            Option<DateTime<Utc>>: sqlx::Encode<'a, DB> + sqlx::Type<DB>,
-            Option<NaiveDate>: sqlx::Encode<'a, DB> + sqlx::Type<DB>,
-        $body
-    };
-}
-
-builder! {
-    fn insert_runs(rows: &'a [NewRun], fence: i64) {
-        const { assert!(COLUMNS * ROWS_AT_ONCE < 32_766) };
-        let mut insert = sqlx::QueryBuilder::new(
-            "INSERT INTO job_runs (id, job, scheduled_for, origin, state, reason, attempt, owner, claimed_at, started_at, \
-             next_attempt_at, finished_at, late_us, deadline, session_date, phase, calendar_version, tzdb_version, fence, \
-             trace_id) ",
-        );
-        insert.push_values(rows, |mut row, run| {
-            let (runs_now, waits) = (run.state == RunState::Running, run.state == RunState::Queued);
-            let late = run.claimed_at - run.scheduled_for;
-            row.push_bind(run.id.to_string())
-                .push_bind(run.job)
-                .push_bind(run.scheduled_for)
-                .push_bind(run.origin.name())
-                .push_bind(run.state.name())
-                .push_bind(run.reason.as_deref())
-                .push_bind(i32::from(runs_now))
-                .push_bind(run.owner.as_str())
-                .push_bind(run.claimed_at)
-                .push_bind(runs_now.then_some(run.claimed_at))
-                .push_bind(run.next_attempt_at)
-                .push_bind((!runs_now && !waits).then_some(run.claimed_at))
-                .push_bind(late.num_microseconds().unwrap_or(i64::MAX))
-                .push_bind(run.deadline)
-                .push_bind(run.session_date)
-                .push_bind(run.phase.as_str())
-                .push_bind(run.calendar_version.as_str())
-                .push_bind(chrono_tz::IANA_TZDB_VERSION)
-                .push_bind(fence)
-                .push_bind(run.trace_id.as_str());
-        });
-        insert.push(" ON CONFLICT (job, scheduled_for) DO NOTHING RETURNING id");
-        insert
-    }
-}
-
-builder! {
-    fn update_runs(ends: &'a [Finish]) {
-        let mut update = sqlx::QueryBuilder::new(
-            "WITH ends (run, attempt, owner, state, reason, error, stats, finished_at, next_attempt_at, deadline) AS (",
-        );
-        update.push_values(ends, |mut row, end| {
-            row.push_bind(end.run.to_string())
-                .push_bind(end.attempt)
-                .push_bind(end.owner.as_str())
-                .push_bind(end.state.name())
-                .push_bind(end.reason.as_deref())
-                .push_bind(end.error.as_deref())
-                .push_bind(end.stats.as_deref())
-                .push_bind((end.state != RunState::Queued).then_some(end.finished_at))
-                .push_bind(end.next_attempt_at)
-                .push_bind(end.deadline);
-        });
-        update.push(
-            ") UPDATE job_runs SET state = ends.state, reason = COALESCE(ends.reason, job_runs.reason), \
-             error = ends.error, stats = COALESCE(ends.stats, job_runs.stats), finished_at = ends.finished_at, \
-             next_attempt_at = ends.next_attempt_at, deadline = COALESCE(ends.deadline, job_runs.deadline), \
-             cancel_by = NULL FROM ends WHERE job_runs.id = ends.run AND job_runs.attempt = ends.attempt \
-             AND job_runs.owner = ends.owner AND job_runs.state = 'running' RETURNING job_runs.id",
-        );
-        update
-    }
-}
-
-builder! {
-    fn insert_attempts(ended: &[&'a Finish]) {
-        let mut insert = sqlx::QueryBuilder::new(
-            "INSERT INTO job_attempts (run_id, n, fence, owner, started_at, finished_at, state, error) ",
-        );
-        insert.push_values(ended, |mut row, end| {
-            row.push_bind(end.run.to_string())
-                .push_bind(end.attempt)
-                .push_bind(end.fence)
-                .push_bind(end.owner.as_str())
-                .push_bind(end.started_at)
-                .push_bind(end.finished_at)
-                .push_bind(end.attempt_state.name())
-                .push_bind(end.error.as_deref());
-        });
-        insert.push(" ON CONFLICT (run_id, n) DO NOTHING");
-        insert
     }
 }

@@ -3,6 +3,7 @@
 //! A file per noun; each adds its methods to [`Store`]. Every method runs on both engines and has a conformance test in
 //! `tests/it/store.rs` that proves it on both.
 
+mod bulk;
 mod calendar_exceptions;
 mod clock_events;
 mod cycles;
