@@ -14,7 +14,7 @@ use crate::schedule::{Busy, Trigger, Verdict, judge, judge_flood};
 use crate::store::{NewRun, Origin, RunState, StoreError, Term};
 
 /// Rows of the first transaction: what it claims is begun while the next one, twice as large, is being written.
-const FIRST_ROWS: usize = 250;
+const FIRST_ROWS: usize = 500;
 
 /// Rows of the largest one.
 const MOST_ROWS: usize = 1_000;

@@ -1,4 +1,4 @@
-//! Many rows of the ledger in one statement: arrays on PostgreSQL, where one text serves any number of rows and is prepared once;
+//! Many rows of the ledger in one statement: arrays on PostgreSQL, where one text serves any number of rows;
 //! lists of values on SQLite, which has no arrays and no round trips.
 
 use std::collections::HashSet;
@@ -89,7 +89,8 @@ pub(super) async fn insert_postgres(
         .bind(owner)
         .bind(vec![chrono_tz::IANA_TZDB_VERSION; rows.len()])
         .bind(rows.iter().map(|run| run.trace_id.as_str()).collect::<Vec<_>>())
-        .persistent(!route.pooled);
+        // The plan of many is made for how large the ledger is now, not for how large it was when the statement was new.
+        .persistent(rows.len() == 1 && !route.pooled);
     let mut written = on!(@postgres connection, route, query, fetch_all)?;
     let before = written.len();
     written.retain(|(id,)| id != OFFICE);
@@ -113,7 +114,8 @@ pub(super) async fn finish_sqlite(tx: &mut Tx, ends: &[Finish]) -> Result<Vec<(S
     Ok(changed)
 }
 
-/// Ends attempts and gives the ids of the runs that were theirs to end: one statement.
+/// Ends attempts and gives the ids of the runs that were theirs to end: one statement. The state is asked for in a way that no index
+/// answers: in a ledger without statistics the server would look for each of a thousand ids among all that is under way.
 pub(super) async fn finish_postgres(
     connection: &mut Connection,
     ends: &[Finish],
@@ -127,7 +129,7 @@ pub(super) async fn finish_postgres(
          finished_at = CASE WHEN ends.state <> 'queued' THEN ends.finished_at END, next_attempt_at = ends.next_attempt_at, \
          deadline = COALESCE(ends.deadline, job_runs.deadline), cancel_by = NULL \
          FROM ends WHERE job_runs.id = ends.run AND job_runs.attempt = ends.attempt AND job_runs.owner = ends.owner \
-         AND job_runs.state = 'running' RETURNING job_runs.id), \
+         AND COALESCE(job_runs.state, '') = 'running' RETURNING job_runs.id), \
          attempts AS (INSERT INTO job_attempts (run_id, n, fence, owner, started_at, finished_at, state, error) \
          SELECT run, attempt, fence, owner, started_at, finished_at, attempt_state, error FROM ends \
          WHERE run IN (SELECT id FROM changed) ON CONFLICT (run_id, n) DO NOTHING) \
@@ -147,7 +149,7 @@ pub(super) async fn finish_postgres(
         .bind(ends.iter().map(|end| end.reason.as_deref()).collect::<Vec<_>>())
         .bind(ends.iter().map(|end| end.error.as_deref()).collect::<Vec<_>>())
         .bind(ends.iter().map(|end| end.stats.as_deref()).collect::<Vec<_>>())
-        .persistent(!route.pooled);
+        .persistent(ends.len() == 1 && !route.pooled);
     on!(@postgres connection, route, query, fetch_all)
 }
 

@@ -22,6 +22,9 @@ use crate::store::{ExceptionRow, Store};
 const LOOK: Duration = Duration::from_millis(250);
 
 /// How often the database is asked whether another instance has changed something, and what failed is tried again.
+const ASK: Duration = Duration::from_secs(1);
+
+/// Looks at the file from one of these to the next.
 const LOOKS_PER_SECOND: u32 = 4;
 
 /// The cause of a reload that failed for a passing reason: a file without permission, a database that is away.
@@ -283,9 +286,11 @@ impl CalendarKeeper {
     pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
         let mut read = self.state.lock().await.stamp;
         let (mut seen, mut pending, mut warned) = (read, None, None);
+        // Without a file there is only the database to ask.
+        let (pause, looks) = if self.config.exceptions.is_some() { (LOOK, LOOKS_PER_SECOND) } else { (ASK, 1) };
         for look in 1_u32.. {
             tokio::select! {
-                () = self.clock.sleep(LOOK) => {}
+                () = self.clock.sleep(pause) => {}
                 () = stop.cancelled() => return,
             }
             let now = self.stamp().await;
@@ -294,8 +299,10 @@ impl CalendarKeeper {
             if now != read {
                 pending = Some("file changed");
             }
-            let each_second = look.is_multiple_of(LOOKS_PER_SECOND);
-            if each_second && let Ok(asked) = self.store.calendar_exceptions_revision().await {
+            let each_second = look.is_multiple_of(looks);
+            // Nobody else can have written to a SQLite file.
+            let by_others = each_second && !self.store.is_exclusive();
+            if by_others && let Ok(asked) = self.store.calendar_exceptions_revision().await {
                 let known = self.state.lock().await.revision;
                 pending = pending.or((known != Some(asked)).then_some("database changed"));
             }
