@@ -3,12 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 
 use crate::clock::SharedClock;
 use crate::scheduler::{Job, JobError, RunContext, RunFuture};
-use crate::store::{Store, StoreError};
+use crate::store::{RunState, Store, StoreError};
+
+use super::HISTORY;
+
+/// The longest that two sessions, and so two runs of this job, are apart without anything being wrong. What became too old in a longer
+/// gap is forgotten a run later: a clock that was set on by a year makes the whole ledger too old at once, and somebody may still
+/// notice.
+const LONGEST_GAP: TimeDelta = TimeDelta::days(7);
 
 /// Forgets what is older than the retention.
 #[derive(Debug)]
@@ -24,11 +31,22 @@ pub struct Retention {
 impl Job for Retention {
     fn run(self: Arc<Self>, _context: RunContext) -> RunFuture {
         Box::pin(async move {
-            let before = self.clock.now() - TimeDelta::from_std(self.keep).unwrap_or(TimeDelta::MAX);
+            let Some(before) = self.horizon().await.map_err(retry)? else {
+                return Ok(json!({ "runs_forgotten": 0, "cycles_forgotten": 0, "reason": "the first time" }));
+            };
             let runs = self.store.prune_runs(before).await.map_err(retry)?;
             let cycles = self.store.prune_cycles(before).await.map_err(retry)?;
             Ok(json!({ "runs_forgotten": runs, "cycles_forgotten": cycles }))
         })
+    }
+}
+
+impl Retention {
+    /// What is older is forgotten; nothing until the job went well for the first time.
+    async fn horizon(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let last = self.store.last_runs().await?.get(&(HISTORY.to_owned(), RunState::Ok)).copied();
+        let keep = TimeDelta::from_std(self.keep).unwrap_or(TimeDelta::MAX);
+        Ok(last.map(|last| self.clock.now().min(last + LONGEST_GAP) - keep))
     }
 }
 

@@ -89,6 +89,37 @@ async fn three_in_new_york_comes_once_a_date_on_both_nights_postgres() {
     the_schedule_is_right_on_both_nights(Engine::Postgres).await;
 }
 
+/// The clock is set on by a year, or a host starts with a wrong one: for a session everything is still there.
+async fn a_leap_of_the_clock_does_not_empty_the_ledger(engine: Engine) {
+    let settings = [("BELLWETHER_INGEST__CADENCE_SECONDS", "3600"), ("BELLWETHER_SCHEDULE__RETENTION_DAYS", "30")];
+    let world = World::at("2027-06-01T06:00:00Z", engine, &settings).await;
+    let running = world.start().await;
+    running.stats().await;
+    let night = instant("2027-06-01T07:00:00Z");
+    let is_there = async || world.ledger(&running, "renewals").await.iter().any(|run| run.scheduled_for == night);
+    for (to, kept) in [
+        ("2027-06-01T07:00:00Z", true),
+        ("2027-06-01T20:30:00Z", true),
+        // A year on, when the job that forgets is late by it.
+        ("2028-06-01T12:00:00Z", true),
+        ("2028-06-01T20:30:00Z", false),
+    ] {
+        world.advance_to(&running, instant(to)).await;
+        assert_eq!(is_there().await, kept, "at {to}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_leap_of_the_clock_does_not_empty_the_ledger_sqlite() {
+    a_leap_of_the_clock_does_not_empty_the_ledger(Engine::Sqlite).await;
+}
+
+#[tokio::test]
+async fn a_leap_of_the_clock_does_not_empty_the_ledger_postgres() {
+    a_leap_of_the_clock_does_not_empty_the_ledger(Engine::Postgres).await;
+}
+
 #[tokio::test]
 async fn after_three_days_down_the_newest_night_is_run_once_and_the_others_are_written_down() {
     let world = World::at("2027-06-01T12:00:00Z", Engine::Sqlite, &[]).await;

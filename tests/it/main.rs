@@ -5,6 +5,7 @@
 mod calendar;
 mod commands;
 mod components;
+mod doctor;
 mod faketime;
 mod harness;
 mod ingestion;
