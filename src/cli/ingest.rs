@@ -64,7 +64,7 @@ fn plan(parts: &Parts, json: bool) -> anyhow::Result<ExitCode> {
         provider: provider.name,
         simulated: provider.simulated,
         symbols,
-        requests: symbols.div_ceil(provider.max_batch.min(symbols).max(1)),
+        requests: provider.requests_for(symbols),
     };
     if json {
         output::print_json(&planned)?;

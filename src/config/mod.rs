@@ -5,6 +5,7 @@
 
 mod components;
 mod database;
+mod ingest;
 mod production;
 mod reader;
 mod sources;
@@ -19,9 +20,10 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
-use crate::calendar::{Calendars, Phase};
+use crate::calendar::Calendars;
 pub use components::{COMPONENT_MARKS, ComponentConfig, ComponentMisfire, ComponentOverlap, ComponentRuns};
 pub use database::DatabaseTarget;
+pub use ingest::{IngestConfig, MassiveConfig, ProviderConfig};
 use reader::Reader;
 pub use sources::{DEFAULT_TOML, Environment};
 pub use value::Origin;
@@ -84,50 +86,6 @@ impl Stage {
             Self::Production => "production",
         }
     }
-}
-
-/// Where quotes come from.
-#[derive(Debug, Clone)]
-pub enum ProviderConfig {
-    /// The simulated exchange.
-    Sim {
-        /// Same seed, same prices.
-        seed: u64,
-    },
-    /// Massive (Polygon).
-    Massive(MassiveConfig),
-}
-
-/// Access to Massive's REST API.
-#[derive(Debug, Clone)]
-pub struct MassiveConfig {
-    /// Root of the API.
-    pub base_url: Url,
-    /// Bearer token.
-    pub api_key: SecretString,
-    /// The plan's allowance.
-    pub requests_per_minute: u32,
-    /// The longest one call may take.
-    pub timeout: Duration,
-    /// How far behind the market the plan's data runs.
-    pub delay: Duration,
-}
-
-/// Ingestion.
-#[derive(Debug, Clone)]
-pub struct IngestConfig {
-    /// Source of quotes.
-    pub provider: ProviderConfig,
-    /// One cycle every so long.
-    pub cadence: Duration,
-    /// In these phases.
-    pub phases: Vec<Phase>,
-    /// Requests under way at once.
-    pub concurrency: usize,
-    /// Tries of one request in one cycle.
-    pub attempts: u32,
-    /// CSV of symbols; `None` for the built-in list.
-    pub universe_file: Option<PathBuf>,
 }
 
 /// The market calendar.
@@ -277,7 +235,7 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
     let retention = Duration::from_hours(24 * u64::from(reader.integer("schedule.retention_days", 30_u16..=3_650)));
     let lease = seconds(reader, "schedule.lease_seconds", 2..=60);
     let trust_clock = reader.boolean("schedule.trust_clock");
-    let ingest = read_ingest(reader);
+    let ingest = ingest::read(reader);
     let renewals_limit = reader.integer("renewals.limit", 1..=1_000_000);
     let renewals_batch = reader.integer("renewals.batch", 1..=10_000);
     let components = components::read(reader, environment);
@@ -361,32 +319,6 @@ fn is_dsn(url: &Url) -> bool {
     url.has_host() && !url.username().is_empty() && !project.is_empty()
 }
 
-fn read_ingest(reader: &mut Reader<'_>) -> Option<IngestConfig> {
-    let provider = reader.text("ingest.provider");
-    let cadence = seconds(reader, "ingest.cadence_seconds", 10..=3_600);
-    let phases = read_phases(reader);
-    let concurrency = usize::from(reader.integer("ingest.concurrency", 1_u16..=256));
-    let attempts = reader.integer("ingest.attempts", 1..=20);
-    let universe_file = reader.text("ingest.universe.file").map(PathBuf::from);
-    if let Some(path) = &universe_file
-        && !path.is_file()
-    {
-        let message = format!("there is no file {}", path.display());
-        reader.refuse("ingest.universe.file", message, "name a CSV file with a `symbol` column");
-    }
-    let seed = reader.integer("ingest.sim.seed", 0_i64..=i64::MAX).unsigned_abs();
-    let massive = read_massive(reader, provider.as_deref() == Some("massive"));
-    let provider = match provider?.as_str() {
-        "sim" => ProviderConfig::Sim { seed },
-        "massive" => ProviderConfig::Massive(massive?),
-        other => {
-            reader.refuse("ingest.provider", format!("there is no provider {other:?}"), "write \"sim\" or \"massive\"");
-            return None;
-        }
-    };
-    Some(IngestConfig { provider, cadence, phases, concurrency, attempts, universe_file })
-}
-
 fn read_calendar(reader: &mut Reader<'_>) -> CalendarConfig {
     let exchange = reader.text("calendar.exchange").unwrap_or_default().to_uppercase();
     let exceptions = reader.text("calendar.exceptions").map(PathBuf::from);
@@ -411,44 +343,6 @@ fn read_calendar(reader: &mut Reader<'_>) -> CalendarConfig {
         reader.refuse("calendar.exceptions", message, "name a CSV file; one with the header line alone is fine");
     }
     CalendarConfig { exchange, exceptions, overnight }
-}
-
-fn read_phases(reader: &mut Reader<'_>) -> Vec<Phase> {
-    let fix = "choose from \"pre\", \"regular\", \"post\", \"overnight\"";
-    let traded = [Phase::Pre, Phase::Regular, Phase::Post, Phase::Overnight];
-    let mut phases = Vec::new();
-    for name in reader.list("ingest.phases") {
-        match name.parse() {
-            Ok(phase) if traded.contains(&phase) && !phases.contains(&phase) => phases.push(phase),
-            Ok(phase) if traded.contains(&phase) => {}
-            _ => reader.refuse("ingest.phases", format!("{name:?} is not a phase to ingest in"), fix),
-        }
-    }
-    if phases.is_empty() {
-        reader.refuse("ingest.phases", "no phase is named, so nothing would ever be ingested", fix);
-    }
-    phases
-}
-
-fn read_massive(reader: &mut Reader<'_>, chosen: bool) -> Option<MassiveConfig> {
-    let base_url: Option<Url> = reader.parse("ingest.massive.base_url", "a URL such as \"https://api.massive.com\"");
-    let api_key = reader.secret("ingest.massive.api_key");
-    let requests_per_minute = reader.integer("ingest.massive.requests_per_minute", 1..=100_000);
-    let timeout = seconds(reader, "ingest.massive.timeout_seconds", 1..=600);
-    let delay = seconds(reader, "ingest.massive.delay_seconds", 0..=7_200);
-    if let Some(url) = &base_url
-        && !(url.has_host() && ["http", "https"].contains(&url.scheme()))
-    {
-        reader.refuse("ingest.massive.base_url", format!("{url} is not an http URL"), "write https://HOST");
-    }
-    if chosen && api_key.is_none() {
-        reader.refuse(
-            "ingest.massive.api_key",
-            "ingest.provider is \"massive\" and there is no key",
-            "set BELLWETHER_INGEST__MASSIVE__API_KEY or BELLWETHER_INGEST__MASSIVE__API_KEY_FILE",
-        );
-    }
-    Some(MassiveConfig { base_url: base_url?, api_key: api_key?, requests_per_minute, timeout, delay })
 }
 
 #[cfg(test)]

@@ -7,8 +7,11 @@ mod board;
 mod budget;
 mod fetch;
 pub mod gate;
+pub mod past;
+mod progress;
 pub mod providers;
 
 pub use board::{Board, Published};
 pub use budget::{Budget, Permit, Quota};
-pub use fetch::{FetchPlan, Fetched, fetch};
+pub use fetch::{FetchPlan, Fetched, Fetcher};
+pub use progress::{Progress, ProgressView};

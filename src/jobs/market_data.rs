@@ -14,8 +14,8 @@ use crate::clock::SharedClock;
 use crate::config::IngestConfig;
 use crate::ingest::gate::{Gated, gate, not_refreshed};
 use crate::ingest::providers::{Description, Provider};
-use crate::ingest::{Board, Budget, FetchPlan, Fetched, Published, fetch};
-use crate::market::{Bodies, Cycle, Meta, Snapshot, Statistics, Universe};
+use crate::ingest::{Board, FetchPlan, Fetched, Fetcher, Progress, Published};
+use crate::market::{Bodies, Cycle, DelayClass, Meta, Snapshot, Statistics, Universe};
 use crate::metrics;
 use crate::ops::explain::{self, Attempt, Facts, Verdict, explain, is_complete};
 use crate::schedule::{JobSpec, fires};
@@ -35,7 +35,7 @@ pub struct MarketData {
     calendar: Arc<SharedCalendars>,
     universe: Arc<Universe>,
     provider: Arc<dyn Provider>,
-    budget: Budget,
+    fetcher: Fetcher,
     config: IngestConfig,
     /// The jobs that run cycles: they say when readers may expect news.
     cycles: Vec<JobSpec>,
@@ -86,14 +86,14 @@ impl MarketData {
         config: &IngestConfig,
         jobs: Vec<JobSpec>,
     ) -> Self {
-        let budget = Budget::new(provider.description().quota, SharedClock::clone(&clock));
+        let fetcher = Fetcher::new(Arc::clone(&provider), SharedClock::clone(&clock), config.attempts);
         Self {
             store,
             clock,
             calendar,
             universe: Arc::new(universe),
             provider,
-            budget,
+            fetcher,
             config: config.clone(),
             cycles: jobs,
             board: Arc::default(),
@@ -110,6 +110,16 @@ impl MarketData {
     /// The provider, as data.
     pub fn provider(&self) -> Description {
         self.provider.description()
+    }
+
+    /// The way to the provider, within its quota: what else is to be asked of it goes through here too.
+    pub fn fetcher(&self) -> &Fetcher {
+        &self.fetcher
+    }
+
+    /// How far the cycle under way is.
+    pub fn progress(&self) -> Arc<Progress> {
+        self.fetcher.progress()
     }
 
     /// How many symbols there are to quote.
@@ -215,12 +225,13 @@ impl MarketData {
     ) -> Result<CycleSummary, JobError> {
         let fair_share = started + TimeDelta::from_std(self.config.cadence * 9 / 10).unwrap_or(TimeDelta::MAX);
         let plan = FetchPlan {
+            slot,
             concurrency: self.config.concurrency,
-            attempts: self.config.attempts,
             // What was answered must still be gated and stored before the run itself is ended.
             deadline: (deadline - STORING).min(fair_share),
         };
-        let fetched = fetch(&*self.provider, &self.budget, &self.clock, &self.universe, plan).await;
+        let wanted: Vec<usize> = (0..self.universe.len()).collect();
+        let fetched = self.fetcher.fetch(&self.universe, &wanted, plan).await;
         let now = self.clock.now();
         let previous = self.board.current();
         let previous = previous.as_ref().map(|published| &*published.snapshot);
@@ -317,10 +328,15 @@ impl MarketData {
         let moment = self.calendar.load().at(now);
         let verdict = self.verdict_of(&snapshot.cycle, now);
         let cycle = &snapshot.cycle;
+        // Only cycles of this source are ever shown, so what it is holds for a restored one too.
+        let provider = self.provider.description();
+        let told_delayed = provider.delay_class == DelayClass::RealTime && *lock(&self.delayed);
         let meta = Meta {
             cycle_id: cycle.id,
             source: cycle.source.clone(),
             simulated: cycle.simulated,
+            delay_class: if told_delayed { DelayClass::Delayed15 } else { provider.delay_class },
+            licence_class: provider.licence_class,
             as_of: cycle.as_of,
             age_seconds_market: self.age(cycle.as_of, now).num_seconds(),
             stale: verdict.stale,

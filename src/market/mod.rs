@@ -1,6 +1,8 @@
 //! PURE: the quotes of a whole market, the statistics over them, and the bodies that clients read.
 
+mod bars;
 mod bodies;
+mod classes;
 mod price;
 mod query;
 mod quote;
@@ -17,7 +19,9 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::calendar::Phase;
+pub use bars::{DailyBar, Split};
 pub use bodies::{Bodies, Body, ranking};
+pub use classes::{DelayClass, LicenceClass};
 pub use price::Price;
 pub use query::{ListQuery, QueryError, list, search};
 pub use quote::{Quote, QuoteFlags};
@@ -81,6 +85,10 @@ pub struct Meta {
     pub source: String,
     /// The same, for a program.
     pub simulated: bool,
+    /// How far behind the market the source runs.
+    pub delay_class: DelayClass,
+    /// Who may be shown its numbers.
+    pub licence_class: LicenceClass,
     /// Time of the newest quote.
     pub as_of: DateTime<Utc>,
     /// How much regular trading had passed since then when this was rendered.

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bellwether::calendar::{Calendars, SharedCalendars};
 use bellwether::clock::{SharedClock, SimClock};
-use bellwether::ingest::providers::{Provider, RawQuote, SimulatedExchange};
-use bellwether::ingest::{Budget, FetchPlan, Quota, fetch};
+use bellwether::ingest::past::{DailyRequest, PastForm};
+use bellwether::ingest::providers::{RawQuote, SimulatedExchange};
+use bellwether::ingest::{FetchPlan, Fetcher};
 use bellwether::market::Universe;
 use chrono::TimeDelta;
 
@@ -15,7 +15,7 @@ use crate::harness::instant;
 
 const UNIVERSE: &str = include_str!("../../config/universe.csv");
 
-async fn quotes(seed: u64, at: &str) -> (Universe, Vec<Option<RawQuote>>) {
+fn exchange(seed: u64, at: &str) -> (Universe, Fetcher) {
     let universe = Universe::parse_csv(UNIVERSE, "config/universe.csv").unwrap();
     let clock = SimClock::at(instant(at)) as SharedClock;
     let exchange = SimulatedExchange::new(
@@ -23,11 +23,14 @@ async fn quotes(seed: u64, at: &str) -> (Universe, Vec<Option<RawQuote>>) {
         Arc::new(SharedCalendars::new(Calendars::built_in().unwrap(), "XNYS").unwrap()),
         Arc::clone(&clock),
     );
-    let quota = Quota { requests: 1_000, per: Duration::from_secs(1), burst: 1_000 };
-    let budget = Budget::new(quota, Arc::clone(&clock));
-    let deadline = instant(at) + TimeDelta::minutes(1);
-    let plan = FetchPlan { concurrency: 4, attempts: 1, deadline };
-    let fetched = fetch(&exchange as &dyn Provider, &budget, &clock, &universe, plan).await;
+    (universe, Fetcher::new(Arc::new(exchange), clock, 1))
+}
+
+async fn quotes(seed: u64, at: &str) -> (Universe, Vec<Option<RawQuote>>) {
+    let (universe, fetcher) = exchange(seed, at);
+    let wanted: Vec<usize> = (0..universe.len()).collect();
+    let plan = FetchPlan { slot: instant(at), concurrency: 4, deadline: instant(at) + TimeDelta::minutes(1) };
+    let fetched = fetcher.fetch(&universe, &wanted, plan).await;
     assert_eq!(fetched.requests, 4, "607 symbols in batches of 200");
     (universe, fetched.quotes)
 }
@@ -91,4 +94,51 @@ async fn a_few_symbols_fail_halt_and_go_stale_on_purpose() {
     for (what, indices) in [("failed", &failed), ("halted", &halted), ("stale", &stale)] {
         assert!((1..=20).contains(&indices.len()), "{what}: {}", indices.len());
     }
+}
+
+#[tokio::test]
+async fn only_what_is_wanted_is_asked_for() {
+    let (universe, fetcher) = exchange(1, "2027-03-15T15:00:00Z");
+    let slot = instant("2027-03-15T15:00:00Z");
+    let wanted: Vec<usize> = (0..universe.len()).step_by(10).collect();
+    let plan = FetchPlan { slot, concurrency: 4, deadline: slot + TimeDelta::minutes(1) };
+    let fetched = fetcher.fetch(&universe, &wanted, plan).await;
+    assert_eq!((fetched.requests, fetched.quotes.len()), (1, universe.len()));
+    assert!(fetched.quotes.iter().enumerate().all(|(index, quote)| quote.is_none() || wanted.contains(&index)));
+    assert!(fetched.quotes.iter().flatten().count() > 55);
+    assert_eq!(fetcher.progress().view(slot), None, "it is over");
+}
+
+#[tokio::test]
+async fn daily_bars_are_what_the_quotes_of_the_day_said_at_its_end() {
+    let (universe, fetcher) = exchange(1, "2027-03-16T14:00:00Z");
+    let deadline = instant("2027-03-16T14:01:00Z");
+    assert_eq!(fetcher.past().map(bellwether::ingest::past::Past::form), Some(PastForm::WholeMarket));
+    let monday = DailyRequest::WholeMarket("2027-03-15".parse().unwrap());
+    let (bars, requests) = fetcher.daily(&universe, monday, deadline).await.unwrap();
+    assert_eq!((bars.len(), requests), (universe.len(), 1));
+    let (_, evening) = quotes(1, "2027-03-15T23:00:00Z").await;
+    let mut compared = 0;
+    for bar in &bars {
+        let Some(quote) = evening[universe.position(&bar.symbol).unwrap()] else { continue };
+        if quote.halted || quote.at != Some(instant("2027-03-15T20:00:00Z")) {
+            continue;
+        }
+        compared += 1;
+        let ohlc = [bar.open, bar.high, bar.low, bar.close].map(|price| Some(price.to_f64()));
+        assert_eq!(ohlc, [quote.open, quote.high, quote.low, quote.price], "{}", bar.symbol);
+        assert_eq!(Some(bar.volume as f64), quote.volume, "{}", bar.symbol);
+    }
+    assert!(compared > 570, "{compared}");
+    // Neither a Sunday nor the session under way has bars; the other form gives the same ones.
+    for date in ["2027-03-14", "2027-03-16"] {
+        let request = DailyRequest::WholeMarket(date.parse().unwrap());
+        assert_eq!(fetcher.daily(&universe, request, deadline).await.unwrap(), (vec![], 1), "{date}");
+    }
+    let (from, to) = ("2027-03-11".parse().unwrap(), "2027-03-16".parse().unwrap());
+    let range = DailyRequest::Symbols { wanted: &[0, 5], from, to, page: None };
+    let (some, _) = fetcher.daily(&universe, range, deadline).await.unwrap();
+    assert_eq!(some.len(), 6, "Thursday, Friday and Monday of two symbols");
+    assert!(some.iter().filter(|bar| bar.date.to_string() == "2027-03-15").all(|bar| bars.contains(bar)));
+    assert_eq!(fetcher.splits(from, deadline).await.unwrap().0, vec![], "nothing splits here");
 }

@@ -113,7 +113,9 @@ fn arrows_between_rooms_run_down_only() {
                     // The configuration names phases of the calendar.
                     || (from == "config" || from == "metrics") && *to == "calendar"
                     // It reads the triggers of components.
-                    || from == "config" && *to == "schedule";
+                    || from == "config" && *to == "schedule"
+                    // It names licences.
+                    || from == "config" && *to == "market";
                 assert!(fine, "{file}: {line}");
             }
         }

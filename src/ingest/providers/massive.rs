@@ -7,7 +7,6 @@
 //! nanoseconds, milliseconds and seconds.
 
 use std::borrow::Cow;
-use std::ops::Range;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -20,7 +19,7 @@ use serde_json::value::RawValue;
 use super::{Answer, Call, Description, FetchError, Provider, RawQuote};
 use crate::config::MassiveConfig;
 use crate::ingest::budget::{Permit, Quota};
-use crate::market::Universe;
+use crate::market::{DelayClass, Universe};
 
 const PATH: &str = "/v2/snapshot/locale/us/markets/stocks/tickers";
 
@@ -75,11 +74,14 @@ impl Provider for Massive {
             simulated: false,
             quota: Quota { requests: self.config.requests_per_minute, per: Duration::from_mins(1), burst: 1 },
             max_batch: usize::MAX,
+            whole_market: true,
             delay: self.config.delay,
+            delay_class: if self.config.delay.is_zero() { DelayClass::RealTime } else { DelayClass::Delayed15 },
+            licence_class: self.config.licence,
         }
     }
 
-    fn fetch<'a>(&'a self, universe: &'a Universe, _whole_market: Range<usize>, _permit: Permit) -> Call<'a> {
+    fn fetch<'a>(&'a self, universe: &'a Universe, _batch: &'a [usize], _permit: Permit) -> Call<'a> {
         Box::pin(self.snapshot(universe))
     }
 }

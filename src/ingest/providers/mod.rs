@@ -4,7 +4,6 @@ mod massive;
 mod sim;
 
 use std::future::Future;
-use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +11,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::budget::{Permit, Quota};
+use super::past::Past;
 use crate::calendar::SharedCalendars;
 use crate::clock::SharedClock;
 use crate::config::ProviderConfig;
-use crate::market::Universe;
+use crate::market::{DelayClass, LicenceClass, Universe};
 pub use massive::Massive;
 pub use sim::SimulatedExchange;
 
@@ -30,10 +30,28 @@ pub struct Description {
     pub simulated: bool,
     /// What it allows.
     pub quota: Quota,
-    /// The most symbols of one call; the whole market where it answers for all at once.
+    /// The most symbols of one call. Of no weight where `whole_market` is set.
     pub max_batch: usize,
+    /// One call answers for every symbol there is, whatever was asked for.
+    pub whole_market: bool,
     /// How far behind the market its data runs by contract.
     pub delay: Duration,
+    /// The same as a class, for readers.
+    pub delay_class: DelayClass,
+    /// Who may be shown its numbers.
+    pub licence_class: LicenceClass,
+}
+
+impl Description {
+    /// How many of `symbols` one call takes; at least one.
+    pub fn batch_size(&self, symbols: usize) -> usize {
+        if self.whole_market { symbols.max(1) } else { self.max_batch.max(1) }
+    }
+
+    /// Calls that `symbols` take.
+    pub fn requests_for(&self, symbols: usize) -> usize {
+        symbols.div_ceil(self.batch_size(symbols))
+    }
 }
 
 /// What a provider says of one symbol, before anybody believes it. `None` is what it leaves unset.
@@ -87,15 +105,20 @@ pub enum FetchError {
 }
 
 /// The future of one call.
-pub type Call<'a> = Pin<Box<dyn Future<Output = Result<Answer, FetchError>> + Send + 'a>>;
+pub type Call<'a, T = Answer> = Pin<Box<dyn Future<Output = Result<T, FetchError>> + Send + 'a>>;
 
 /// A source of quotes. One call, one permit.
 pub trait Provider: Send + Sync {
     /// What it is.
     fn description(&self) -> Description;
 
-    /// Asks for the listings `batch` of `universe`. The call has a deadline of its own.
-    fn fetch<'a>(&'a self, universe: &'a Universe, batch: Range<usize>, permit: Permit) -> Call<'a>;
+    /// Asks for the listings of `universe` whose indices are in `batch`. The call has a deadline of its own.
+    fn fetch<'a>(&'a self, universe: &'a Universe, batch: &'a [usize], permit: Permit) -> Call<'a>;
+
+    /// Its side that knows past sessions, where it has one.
+    fn past(&self) -> Option<&dyn Past> {
+        None
+    }
 }
 
 /// The provider that the configuration names.

@@ -6,17 +6,17 @@
 //! drop out of any one cycle.
 
 use std::f64::consts::TAU;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Utc};
 
 use super::{Answer, Call, Description, Provider, RawQuote};
 use crate::calendar::{Calendar, Session, SharedCalendars};
 use crate::clock::SharedClock;
 use crate::ingest::budget::{Permit, Quota};
-use crate::market::Universe;
+use crate::ingest::past::{DailyPage, DailyRequest, Past, PastForm, SplitPage};
+use crate::market::{DailyBar, DelayClass, LicenceClass, Listing, Universe};
 
 /// One day's trading is cut into so many steps for its high and low.
 const STEPS: u32 = 26;
@@ -74,6 +74,14 @@ impl SimulatedExchange {
         }
         Some(trade(key, previous_close, session, point, halted))
     }
+
+    fn bar(&self, symbol: &str, session: &Session) -> Option<DailyBar> {
+        let key = hash(self.seed, symbol.bytes());
+        let end = end_of(session);
+        let (low, high) = range_until(key, session, end);
+        let ohlc = [price_at(key, at_progress(session, 0.0)), high, low, price_at(key, end)];
+        DailyBar::from_decimals(symbol.to_owned(), session.date, ohlc, volume_at(key, end))
+    }
 }
 
 /// The session that quotes belong to (the one under way, or the last one) and the two before it.
@@ -100,21 +108,63 @@ impl Provider for SimulatedExchange {
             simulated: true,
             quota: Quota { requests: 6_000, per: Duration::from_mins(1), burst: 300 },
             max_batch: 200,
+            whole_market: false,
             delay: Duration::ZERO,
+            delay_class: DelayClass::RealTime,
+            licence_class: LicenceClass::Simulated,
         }
     }
 
-    fn fetch<'a>(&'a self, universe: &'a Universe, batch: Range<usize>, _permit: Permit) -> Call<'a> {
+    fn fetch<'a>(&'a self, universe: &'a Universe, batch: &'a [usize], _permit: Permit) -> Call<'a> {
         Box::pin(async move {
             let now = self.clock.now();
             let Some(days) = Days::at(&self.calendar.load(), now) else { return Ok(Answer::default()) };
             let listings = universe.listings();
-            let quotes = batch.filter_map(|index| {
-                let quote = self.quote(&listings.get(index)?.symbol, &days, now)?;
-                Some((index, quote))
+            let quotes = batch.iter().filter_map(|index| {
+                let quote = self.quote(&listings.get(*index)?.symbol, &days, now)?;
+                Some((*index, quote))
             });
             Ok(Answer { quotes: quotes.collect(), delayed: false })
         })
+    }
+
+    fn past(&self) -> Option<&dyn Past> {
+        Some(self)
+    }
+}
+
+/// The past is the same path that quotes are taken from: a bar's close is the previous close of the next session's quotes. A
+/// symbol that was halted closes with the rest. There are no splits.
+impl Past for SimulatedExchange {
+    fn form(&self) -> PastForm {
+        PastForm::WholeMarket
+    }
+
+    fn daily<'a>(&'a self, universe: &'a Universe, request: DailyRequest<'a>, _permit: Permit) -> Call<'a, DailyPage> {
+        Box::pin(async move {
+            let now = self.clock.now();
+            let calendar = self.calendar.load();
+            let (wanted, from, to) = match request {
+                DailyRequest::WholeMarket(date) => (None, date, date),
+                DailyRequest::Symbols { wanted, from, to, .. } => (Some(wanted), from, to),
+            };
+            let mut bars = Vec::new();
+            for session in calendar.sessions(from, to).filter(|session| session.close <= now) {
+                let bar_of = |listing: &Listing| self.bar(&listing.symbol, &session);
+                match wanted {
+                    None => bars.extend(universe.listings().iter().filter_map(bar_of)),
+                    Some(wanted) => {
+                        let listings = wanted.iter().filter_map(|index| universe.listings().get(*index));
+                        bars.extend(listings.filter_map(bar_of));
+                    }
+                }
+            }
+            Ok(DailyPage { bars, next: None })
+        })
+    }
+
+    fn splits<'a>(&'a self, _since: NaiveDate, _page: Option<&'a str>, _permit: Permit) -> Call<'a, SplitPage> {
+        Box::pin(async { Ok(SplitPage::default()) })
     }
 }
 
@@ -132,11 +182,7 @@ fn trouble_of(key: u64, now: DateTime<Utc>) -> Trouble {
 
 fn trade(key: u64, previous_close: Point, session: &Session, point: Point, halted: bool) -> RawQuote {
     let price = price_at(key, point);
-    // The path so far, at fixed places, so that a high once made stays.
-    let path =
-        (0..=STEPS).map(|step| f64::from(step) / f64::from(STEPS)).filter(|progress| *progress <= point.progress);
-    let path = path.map(|progress| price_at(key, at_progress(session, progress)));
-    let (low, high) = path.fold((price, price), |(low, high), price| (low.min(price), high.max(price)));
+    let (low, high) = range_until(key, session, point);
     let half_spread = (price * (1.0 + unit(mix(key ^ 0x7370)) * 4.0) / 10_000.0).max(0.01);
     RawQuote {
         at: Some(point.at),
@@ -150,6 +196,16 @@ fn trade(key: u64, previous_close: Point, session: &Session, point: Point, halte
         volume: Some(volume_at(key, point)),
         halted,
     }
+}
+
+/// Lowest and highest price of the session up to a point.
+fn range_until(key: u64, session: &Session, point: Point) -> (f64, f64) {
+    // The path so far, at fixed places, so that a high once made stays.
+    let path =
+        (0..=STEPS).map(|step| f64::from(step) / f64::from(STEPS)).filter(|progress| *progress <= point.progress);
+    let path = path.map(|progress| price_at(key, at_progress(session, progress)));
+    let price = price_at(key, point);
+    path.fold((price, price), |(low, high), price| (low.min(price), high.max(price)))
 }
 
 /// A quote is up to 20 s old, as trades come now and then; never from before the open.
