@@ -1,26 +1,25 @@
-//! Answers that are the same for everybody until the next cycle: ETag, 304 and `Cache-Control`.
+//! Answers that are the same for everybody until the next cycle: ETag, 304, `Cache-Control`, and the encoding the client
+//! likes best.
 
 use chrono::{DateTime, Utc};
 use poem::Response;
-use poem::http::{HeaderMap, StatusCode, header};
-use sha2::{Digest, Sha256};
+use poem::http::{HeaderMap, HeaderValue, StatusCode, header};
 
+use super::accept::Encodings;
 use crate::ingest::Published;
-use crate::market::Body;
+use crate::market::{Body, Encoding, Variant};
 
 /// While a cycle is overdue, or stale data is being mended, news may come at any moment.
 const OVERDUE_MAX_AGE_SECONDS: i64 = 1;
 
 /// Answers with `body` of `published`, or 304 where the client has it.
-pub fn respond(headers: &HeaderMap, published: &Published, body: Body, now: DateTime<Utc>) -> Response {
-    let max_age = (published.next_cycle - now).num_seconds().max(OVERDUE_MAX_AGE_SECONDS);
-    let response = Response::builder()
-        .header(header::ETAG, &body.etag)
-        .header(header::CACHE_CONTROL, format!("public, max-age={max_age}"));
-    if is_known(headers, &body.etag) {
-        return response.status(StatusCode::NOT_MODIFIED).body(());
-    }
-    response.content_type("application/json").body(body.bytes)
+pub fn respond(headers: &HeaderMap, published: &Published, body: &Body, now: DateTime<Utc>) -> Response {
+    respond_as(headers, "application/json", body, max_age(published, now))
+}
+
+/// How long an answer from `published` may be kept, in seconds: until the next cycle is due.
+pub fn max_age(published: &Published, now: DateTime<Utc>) -> i64 {
+    (published.next_cycle - now).num_seconds().max(OVERDUE_MAX_AGE_SECONDS)
 }
 
 /// Answers with a body that follows from its inputs alone: the tag is its hash.
@@ -30,21 +29,41 @@ pub fn respond_hashed(
     bytes: Vec<u8>,
     max_age_seconds: i64,
 ) -> Response {
-    let digest: String = Sha256::digest(&bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    let etag = format!("\"{digest}\"");
-    let response = Response::builder()
-        .header(header::ETAG, &etag)
-        .header(header::CACHE_CONTROL, format!("public, max-age={max_age_seconds}"));
-    if is_known(headers, &etag) {
-        return response.status(StatusCode::NOT_MODIFIED).body(());
-    }
-    response.content_type(content_type).body(bytes)
+    respond_as(headers, content_type, &Body::of(bytes), max_age_seconds)
 }
 
-/// `If-None-Match` compares weakly (RFC 9110, 13.1.2): a proxy that compresses makes a tag weak.
-fn is_known(headers: &HeaderMap, etag: &str) -> bool {
+/// Answers with `body`, or 304 where the client has it in any encoding.
+pub fn respond_as(headers: &HeaderMap, content_type: &'static str, body: &Body, max_age_seconds: i64) -> Response {
+    let response = Response::builder()
+        .header(header::VARY, header::ACCEPT_ENCODING.as_str())
+        .header(header::CACHE_CONTROL, format!("public, max-age={max_age_seconds}"));
+    if let Some(tag) = known_tag(headers, body) {
+        return response.status(StatusCode::NOT_MODIFIED).header(header::ETAG, tag).body(());
+    }
+    let Variant { encoding, bytes, etag } = body.variant(Encodings::of(headers).wanted());
+    let response = match encoding {
+        Encoding::Identity => response,
+        compressed => response.header(header::CONTENT_ENCODING, compressed.name()),
+    };
+    response.header(header::ETAG, etag_value(&etag)).content_type(content_type).body(bytes)
+}
+
+/// The tag of the answer that the client has, in whichever encoding: that one is still right. `If-None-Match` compares weakly
+/// (RFC 9110, 13.1.2): a proxy that compresses makes a tag weak.
+pub fn known_tag(headers: &HeaderMap, body: &Body) -> Option<HeaderValue> {
     let tags = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    tags.flat_map(|value| value.split(',')).map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
+    let tags = tags.flat_map(|value| value.split(',')).map(|tag| tag.trim().trim_start_matches("W/"));
+    tags.filter(|tag| *tag == "*" || body.is_named(tag))
+        .map(|tag| match tag {
+            "*" => etag_value(&body.plain().etag),
+            tag => HeaderValue::from_str(tag).unwrap_or_else(|_| etag_value(&body.plain().etag)),
+        })
+        .next()
+}
+
+/// A tag is made of letters and digits, which any header takes.
+pub fn etag_value(etag: &bytes::Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(etag.clone()).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
 }
 
 #[cfg(test)]
@@ -52,13 +71,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_is_known_in_a_list_weak_or_by_star() {
-        let known = |value: &str| {
+    fn a_tag_is_known_in_a_list_weak_or_by_star_and_in_any_encoding() {
+        let body = Body::of("what is sent");
+        let stem = String::from_utf8(body.plain().etag.to_vec()).unwrap().replace('"', "");
+        let known = |value: String| {
             let mut headers = HeaderMap::new();
             headers.insert(header::IF_NONE_MATCH, value.parse().unwrap());
-            is_known(&headers, "\"abc\"")
+            known_tag(&headers, &body).map(|tag| tag.to_str().unwrap().replace(&stem, "TAG"))
         };
-        assert!(known("\"abc\"") && known("\"x\", W/\"abc\"") && known("*"));
-        assert!(!known("\"abcd\"") && !known("abc"));
+        assert_eq!(known(format!("\"{stem}\"")).as_deref(), Some("\"TAG\""));
+        assert_eq!(known(format!("\"x\", W/\"{stem}-gzip\"")).as_deref(), Some("\"TAG-gzip\""));
+        assert_eq!(known(format!("\"{stem}-br\", \"{stem}\"")).as_deref(), Some("\"TAG-br\""));
+        assert_eq!(known("*".to_owned()).as_deref(), Some("\"TAG\""));
+        for other in [format!("\"{stem}d\""), stem.clone(), format!("\"{stem}-xz\""), "\"\"".to_owned()] {
+            assert_eq!(known(other.clone()), None, "{other}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What clients, proxies and probes can ask over HTTP. Answers come from memory; only health and billing calls look at the
 //! database.
 
+mod accept;
 mod billing;
 mod cached;
 mod calendar;

@@ -21,8 +21,7 @@ type Hot = fn(&Bodies) -> &Body;
 /// Answers with a body that was rendered with the cycle.
 pub fn hot(app: &App, request: &Request, body: Hot) -> Result<Response> {
     let published = published(app)?;
-    let body = body(&published.bodies).clone();
-    Ok(cached::respond(request.headers(), &published, body, app.clock.now()))
+    Ok(cached::respond(request.headers(), &published, body(&published.bodies), app.clock.now()))
 }
 
 fn published(app: &App) -> Result<Arc<Published>, Problem> {
@@ -67,7 +66,7 @@ pub fn list(app: Data<&Arc<App>>, request: &Request) -> Result<Response> {
     let query = query.map_err(|fault| bad_parameter(&fault.to_string()))?;
     let published = published(&app)?;
     let body = market::list(&published.snapshot, &published.meta, &query);
-    Ok(cached::respond(request.headers(), &published, body, app.clock.now()))
+    Ok(cached::respond(request.headers(), &published, &body, app.clock.now()))
 }
 
 /// Stocks whose symbol or name holds `q`.
@@ -80,7 +79,7 @@ pub fn search(app: Data<&Arc<App>>, request: &Request) -> Result<Response> {
     }
     let published = published(&app)?;
     let body = market::search(&published.snapshot, &published.meta, q);
-    Ok(cached::respond(request.headers(), &published, body, app.clock.now()))
+    Ok(cached::respond(request.headers(), &published, &body, app.clock.now()))
 }
 
 macro_rules! ranking_handlers {
@@ -111,7 +110,7 @@ fn ranking(app: &App, request: &Request, which: Ranking, default: Hot) -> Result
     let limit = limit.ok_or_else(|| bad_parameter("limit must be a whole number from 1 to 100"))?;
     let published = published(app)?;
     let body = market::ranking(&published.snapshot, &published.statistics, &published.meta, which, limit);
-    Ok(cached::respond(request.headers(), &published, body, app.clock.now()))
+    Ok(cached::respond(request.headers(), &published, &body, app.clock.now()))
 }
 
 /// Everything known of one stock.
@@ -119,7 +118,7 @@ fn ranking(app: &App, request: &Request, which: Ranking, default: Hot) -> Result
 pub fn stock(app: Data<&Arc<App>>, Path(symbol): Path<String>, request: &Request) -> Result<Response> {
     let published = published(&app)?;
     let body = market::stock(&published.snapshot, &published.meta, &symbol).ok_or_else(|| no_such_stock(&symbol))?;
-    Ok(cached::respond(request.headers(), &published, body, app.clock.now()))
+    Ok(cached::respond(request.headers(), &published, &body, app.clock.now()))
 }
 
 /// The last price of one stock and the state of its market.
@@ -127,7 +126,7 @@ pub fn stock(app: Data<&Arc<App>>, Path(symbol): Path<String>, request: &Request
 pub fn realtime(app: Data<&Arc<App>>, Path(symbol): Path<String>, request: &Request) -> Result<Response> {
     let published = published(&app)?;
     let body = market::realtime(&published.snapshot, &published.meta, &symbol).ok_or_else(|| no_such_stock(&symbol))?;
-    Ok(cached::respond(request.headers(), &published, body, app.clock.now()))
+    Ok(cached::respond(request.headers(), &published, &body, app.clock.now()))
 }
 
 fn no_such_stock(symbol: &str) -> Problem {

@@ -87,7 +87,7 @@ pub fn gate(
 fn known_quote(snapshot: &Snapshot, universe: &Universe, index: usize, symbol: &str) -> Option<Quote> {
     let same = std::ptr::eq(Arc::as_ptr(&snapshot.universe), universe);
     let position = if same { Some(index) } else { snapshot.universe.position(symbol) };
-    snapshot.quotes.get(position?).copied().flatten()
+    snapshot.quotes.get(position?)
 }
 
 /// The same quote, marked as kept from an earlier cycle.

@@ -15,7 +15,7 @@ use crate::config::IngestConfig;
 use crate::ingest::gate::{Gated, gate, not_refreshed};
 use crate::ingest::providers::{Description, Provider};
 use crate::ingest::{Board, FetchPlan, Fetched, Fetcher, Progress, Published};
-use crate::market::{Bodies, Cycle, DelayClass, Meta, Snapshot, Statistics, Universe};
+use crate::market::{Bodies, Columns, Cycle, DelayClass, Meta, Snapshot, Statistics, Universe};
 use crate::metrics;
 use crate::ops::explain::{self, Attempt, Facts, Verdict, explain, is_complete};
 use crate::schedule::{JobSpec, fires};
@@ -155,6 +155,7 @@ impl MarketData {
         }
         *lock(&self.delayed) = record.delayed;
         let shown = quotes.iter().flatten().count();
+        let quotes = Columns::of(&quotes);
         let snapshot = Snapshot { universe: Arc::clone(&self.universe), quotes, cycle: record.cycle };
         let as_of = snapshot.cycle.as_of;
         self.show(Arc::new(snapshot));
@@ -258,7 +259,8 @@ impl MarketData {
             duration_ms: (self.clock.now() - started).num_milliseconds(),
             cause,
         };
-        let snapshot = Snapshot { universe: Arc::clone(&self.universe), quotes: gated.quotes, cycle };
+        let quotes = Columns::of(&gated.quotes);
+        let snapshot = Snapshot { universe: Arc::clone(&self.universe), quotes, cycle };
         self.show(Arc::new(snapshot));
         Ok(summary)
     }

@@ -1,38 +1,16 @@
 //! The answers that are asked for most, rendered once a cycle.
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::rows::{Active, Mover, Ranked, rows};
-use super::{Meta, Ranking, SectorStatistics, Snapshot, Statistics, short_hash};
+use super::{Body, Meta, Ranking, SectorStatistics, Snapshot, Statistics};
 
 /// Rows of each list in the statistics.
 const OVERVIEW_ROWS: usize = 5;
 
 /// Rows of a ranking where the client names no limit, and of each list of what is trending.
 pub const DEFAULT_RANKING_ROWS: usize = 10;
-
-/// Bytes of the hash in a tag: enough that no two answers ever share one.
-const TAG_BYTES: usize = 12;
-
-/// An answer, and the strong tag that names exactly these bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Body {
-    /// JSON.
-    pub bytes: Bytes,
-    /// Quoted, as in the header.
-    pub etag: String,
-}
-
-impl Body {
-    pub(super) fn render(value: &impl Serialize) -> Self {
-        // Serialising plain structs into memory has no way to fail; an empty body would show in every test.
-        let bytes = Bytes::from(serde_json::to_vec(value).unwrap_or_default());
-        let etag = format!("\"{}\"", short_hash(&bytes, TAG_BYTES));
-        Self { bytes, etag }
-    }
-}
 
 /// The hot answers of one published state.
 #[derive(Debug, Clone)]
@@ -112,24 +90,26 @@ struct GainersLosers<'a> {
 }
 
 impl Bodies {
-    /// Renders each of them.
+    /// Renders and compresses each of them.
     pub fn render(snapshot: &Snapshot, statistics: &Statistics, meta: &Meta) -> Self {
-        let default = |which| ranking(snapshot, statistics, meta, which, DEFAULT_RANKING_ROWS);
+        let default = |which| ranking(snapshot, statistics, meta, which, DEFAULT_RANKING_ROWS).compressed();
         Self {
-            market_stats: market_stats(snapshot, statistics, meta),
+            market_stats: market_stats(snapshot, statistics, meta).compressed(),
             top_gainers: default(Ranking::TopGainers),
             top_losers: default(Ranking::TopLosers),
             most_active: default(Ranking::MostActive),
-            trending: trending(snapshot, statistics, meta),
-            statistics: counts(statistics, meta),
-            total_tickers: Body::render(&TotalTickers { success: true, total_tickers: statistics.total_stocks, meta }),
+            trending: trending(snapshot, statistics, meta).compressed(),
+            statistics: counts(statistics, meta).compressed(),
+            total_tickers: Body::render(&TotalTickers { success: true, total_tickers: statistics.total_stocks, meta })
+                .compressed(),
             gainers_losers: Body::render(&GainersLosers {
                 success: true,
                 gainers: statistics.gainers,
                 losers: statistics.losers,
                 unchanged: statistics.unchanged,
                 meta,
-            }),
+            })
+            .compressed(),
         }
     }
 }

@@ -2,10 +2,13 @@
 
 mod bars;
 mod bodies;
+mod body;
 mod classes;
+mod columns;
 mod price;
 mod query;
 mod quote;
+mod range;
 mod rows;
 mod statistics;
 mod stock;
@@ -20,11 +23,14 @@ use uuid::Uuid;
 
 use crate::calendar::Phase;
 pub use bars::{DailyBar, Split};
-pub use bodies::{Bodies, Body, ranking};
+pub use bodies::{Bodies, ranking};
+pub use body::{Body, Encoding, Variant};
 pub use classes::{DelayClass, LicenceClass};
+pub use columns::{Column, Columns};
 pub use price::Price;
 pub use query::{ListQuery, QueryError, list, search};
 pub use quote::{Quote, QuoteFlags};
+pub use range::Range;
 pub use statistics::{LONGEST_RANKING, Ranking, SectorStatistics, Statistics};
 pub use stock::{realtime, stock};
 pub use universe::{Listing, Universe, UniverseError};
@@ -69,8 +75,8 @@ impl Cycle {
 pub struct Snapshot {
     /// What is quoted.
     pub universe: Arc<Universe>,
-    /// By index of the universe; `None` where a symbol was never quoted.
-    pub quotes: Vec<Option<Quote>>,
+    /// By index of the universe.
+    pub quotes: Columns,
     /// How they came here.
     pub cycle: Cycle,
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::rows::{Stock, known, quoted, rows};
-use super::{Body, Listing, Meta, Price, Quote, Snapshot};
+use super::{Body, Column, Columns, Listing, Meta, Price, Range, Snapshot};
 
 /// The most results of a search.
 const MOST_RESULTS: usize = 50;
@@ -20,32 +20,15 @@ pub struct ListQuery {
     exchange: Option<String>,
     sector: Option<String>,
     category: Option<Category>,
-    price: Range,
-    volume: Range,
-    change_percent: Range,
-    sort_by: SortBy,
+    ranges: Vec<Range>,
+    /// By the symbol where no column is named.
+    sort_by: Option<Column>,
     descending: bool,
-}
-
-/// A bound at either end, where one is given.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Range {
-    least: Option<f64>,
-    most: Option<f64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SortBy {
-    Ticker,
-    Price,
-    Volume,
-    Change,
-    ChangePercent,
 }
 
 /// A listing that the filters admit: its index, and what it is sorted by.
 struct Candidate {
-    key: Option<f64>,
+    key: Option<i64>,
     index: usize,
 }
 
@@ -67,16 +50,6 @@ pub struct QueryError {
     pub message: String,
 }
 
-impl Range {
-    fn holds(self, value: Option<f64>) -> bool {
-        match (self.least, self.most, value) {
-            (None, None, _) => true,
-            (_, _, None) => false,
-            (least, most, Some(value)) => least.is_none_or(|l| value >= l) && most.is_none_or(|m| value <= m),
-        }
-    }
-}
-
 impl ListQuery {
     /// Reads query parameters: `limit` (1 to 100, 20 if not given), `offset`, `search`, `exchange`, `sector`, `category`
     /// (`gainers`, `losers` or a sector), `min_price`, `max_price`, `min_volume`, `max_volume`, `min_change` and `max_change`
@@ -93,10 +66,8 @@ impl ListQuery {
             exchange: None,
             sector: None,
             category: None,
-            price: Range::default(),
-            volume: Range::default(),
-            change_percent: Range::default(),
-            sort_by: SortBy::Ticker,
+            ranges: Vec::new(),
+            sort_by: None,
             descending: false,
         };
         for (parameter, value) in pairs.filter(|(_, value)| !value.trim().is_empty()) {
@@ -115,12 +86,12 @@ impl ListQuery {
             "exchange" => self.exchange = Some(value.to_lowercase()),
             "sector" => self.sector = Some(value.to_lowercase()),
             "category" => self.category = Some(category(value)?),
-            "min_price" => self.price.least = Some(number(value)?),
-            "max_price" => self.price.most = Some(number(value)?),
-            "min_volume" => self.volume.least = Some(number(value)?),
-            "max_volume" => self.volume.most = Some(number(value)?),
-            "min_change" => self.change_percent.least = Some(number(value)?),
-            "max_change" => self.change_percent.most = Some(number(value)?),
+            "min_price" => self.range(Column::Price).set_least(number(value)?),
+            "max_price" => self.range(Column::Price).set_most(number(value)?),
+            "min_volume" => self.range(Column::Volume).set_least(number(value)?),
+            "max_volume" => self.range(Column::Volume).set_most(number(value)?),
+            "min_change" => self.range(Column::ChangePercent).set_least(number(value)?),
+            "max_change" => self.range(Column::ChangePercent).set_most(number(value)?),
             "sort_by" => self.sort_by = sort_by(value)?,
             "sort_order" => {
                 self.descending = match value {
@@ -134,38 +105,30 @@ impl ListQuery {
         Ok(())
     }
 
-    fn admits(&self, listing: &Listing, quote: &Quote) -> bool {
+    /// The range of a column, all of it where none was given yet.
+    fn range(&mut self, column: Column) -> &mut Range {
+        let place = self.ranges.iter().position(|range| range.column() == column).unwrap_or(self.ranges.len());
+        if place == self.ranges.len() {
+            self.ranges.push(Range::of(column));
+        }
+        &mut self.ranges[place]
+    }
+
+    fn admits(&self, listing: &Listing, quotes: &Columns, index: usize) -> bool {
         let same =
             |wanted: &Option<String>, has: &str| wanted.as_ref().is_none_or(|wanted| has.to_lowercase() == *wanted);
         let found = self.search.as_ref().is_none_or(|text| {
             listing.symbol.to_lowercase().contains(text) || listing.name.to_lowercase().contains(text)
         });
         // By the change itself, as the statistics count: its percentage may be rounded to nothing.
-        let direction = quote.change().map(Price::units);
+        let direction = quotes.value(Column::Change, index);
         let category = match &self.category {
             None => true,
             Some(Category::Gainers) => direction.is_some_and(|change| change > 0),
             Some(Category::Losers) => direction.is_some_and(|change| change < 0),
             Some(Category::Sector(sector)) => listing.sector.to_lowercase() == *sector,
         };
-        found
-            && category
-            && same(&self.sector, &listing.sector)
-            && same(&self.exchange, &listing.exchange)
-            && self.price.holds(Some(quote.price.to_f64()))
-            && self.volume.holds(quote.volume.map(|volume| volume as f64))
-            && (self.change_percent == Range::default() || self.change_percent.holds(quote.change_percent()))
-    }
-
-    /// What a quote is sorted by; `None` is not known, or the order of the symbols is wanted.
-    fn key(&self, quote: &Quote) -> Option<f64> {
-        match self.sort_by {
-            SortBy::Ticker => None,
-            SortBy::Price => Some(quote.price.to_f64()),
-            SortBy::Volume => quote.volume.map(|volume| volume as f64),
-            SortBy::Change => quote.change().map(Price::to_f64),
-            SortBy::ChangePercent => quote.change_percent(),
-        }
+        found && category && same(&self.sector, &listing.sector) && same(&self.exchange, &listing.exchange)
     }
 
     /// What is not known sorts last in either direction; what is alike stays in order of the symbols.
@@ -174,9 +137,9 @@ impl ListQuery {
         match (a.key, b.key) {
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
-            (Some(a), Some(b)) if self.descending => b.total_cmp(&a).then(symbols),
-            (Some(a), Some(b)) => a.total_cmp(&b).then(symbols),
-            (None, None) if self.descending && self.sort_by == SortBy::Ticker => symbols.reverse(),
+            (Some(a), Some(b)) if self.descending => b.cmp(&a).then(symbols),
+            (Some(a), Some(b)) => a.cmp(&b).then(symbols),
+            (None, None) if self.descending && self.sort_by.is_none() => symbols.reverse(),
             (None, None) => symbols,
         }
     }
@@ -216,13 +179,13 @@ fn category(value: &str) -> Result<Category, String> {
     }
 }
 
-fn sort_by(value: &str) -> Result<SortBy, String> {
+fn sort_by(value: &str) -> Result<Option<Column>, String> {
     match value {
-        "ticker" | "symbol" => Ok(SortBy::Ticker),
-        "price" | "current_price" => Ok(SortBy::Price),
-        "volume" => Ok(SortBy::Volume),
-        "change" | "price_change" | "price_change_today" => Ok(SortBy::Change),
-        "change_percent" | "price_change_percent" => Ok(SortBy::ChangePercent),
+        "ticker" | "symbol" => Ok(None),
+        "price" | "current_price" => Ok(Some(Column::Price)),
+        "volume" => Ok(Some(Column::Volume)),
+        "change" | "price_change" | "price_change_today" => Ok(Some(Column::Change)),
+        "change_percent" | "price_change_percent" => Ok(Some(Column::ChangePercent)),
         _ => Err(format!("{value:?} is nothing to sort by; write ticker, price, volume, change or change_percent")),
     }
 }
@@ -241,9 +204,12 @@ struct List<'a> {
 
 /// `GET /api/stocks/`: one page of the symbols that have a quote; `total` counts those that the filters admit.
 pub fn list(snapshot: &Snapshot, meta: &Meta, query: &ListQuery) -> Body {
-    let admitted = (0..snapshot.quotes.len()).filter_map(|index| {
-        let (listing, quote) = quoted(snapshot, index)?;
-        query.admits(listing, quote).then(|| Candidate { key: query.key(quote), index })
+    let quotes = &snapshot.quotes;
+    let within = |index: &usize| query.ranges.iter().all(|range| range.holds(quotes, *index));
+    let admitted = quotes.quoted().filter(within).filter_map(|index| {
+        let listing = snapshot.universe.listings().get(index)?;
+        let key = query.sort_by.and_then(|column| quotes.value(column, index));
+        query.admits(listing, quotes, index).then_some(Candidate { key, index })
     });
     let found: Vec<Candidate> = admitted.collect();
     let total = found.len();

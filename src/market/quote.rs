@@ -37,11 +37,14 @@ impl Quote {
 
     /// The change in percent, to four places; never minus zero.
     pub fn change_percent(&self) -> Option<f64> {
-        let before = self.previous_close.filter(|before| before.units() > 0)?;
-        let change = self.price.units() - before.units();
-        // Adding zero turns the minus zero of a tiny fall into a plain one.
-        Some((change as f64 / before.units() as f64 * 1e6).round() / 1e4 + 0.0)
+        Some(percent_units(self.price, self.previous_close?)? as f64 / 1e4)
     }
+}
+
+/// The change from `before` to `price` in units of 0.0001 %, to the nearest; `None` where there is nothing to compare with.
+pub(super) fn percent_units(price: Price, before: Price) -> Option<i64> {
+    let change = price.units() - before.units();
+    (before.units() > 0).then(|| (change as f64 / before.units() as f64 * 1e6).round() as i64)
 }
 
 /// A set of remarks, stored as an integer.

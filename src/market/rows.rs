@@ -113,30 +113,30 @@ impl Change {
 }
 
 /// A listing and its quote; `None` where it was never quoted.
-pub(super) fn quoted(snapshot: &Snapshot, index: usize) -> Option<(&Listing, &Quote)> {
-    Some((snapshot.universe.listings().get(index)?, snapshot.quotes.get(index)?.as_ref()?))
+pub(super) fn quoted(snapshot: &Snapshot, index: usize) -> Option<(&Listing, Quote)> {
+    Some((snapshot.universe.listings().get(index)?, snapshot.quotes.get(index)?))
 }
 
 /// The rows at `indices`, made by `row`.
-pub(super) fn rows<'a, T>(snapshot: &'a Snapshot, indices: &[usize], row: fn(&'a Listing, &'a Quote) -> T) -> Vec<T> {
-    indices.iter().filter_map(|index| quoted(snapshot, *index)).map(|(listing, quote)| row(listing, quote)).collect()
+pub(super) fn rows<'a, T>(snapshot: &'a Snapshot, indices: &[usize], row: fn(&'a Listing, &Quote) -> T) -> Vec<T> {
+    indices.iter().filter_map(|index| quoted(snapshot, *index)).map(|(listing, quote)| row(listing, &quote)).collect()
 }
 
 impl<'a> Mover<'a> {
-    pub(super) fn of(listing: &'a Listing, quote: &'a Quote) -> Self {
+    pub(super) fn of(listing: &'a Listing, quote: &Quote) -> Self {
         let change = Change::of(quote);
         Self { ticker: &listing.symbol, name: known(&listing.name), current_price: quote.price, change }
     }
 }
 
 impl<'a> Active<'a> {
-    pub(super) fn of(listing: &'a Listing, quote: &'a Quote) -> Self {
+    pub(super) fn of(listing: &'a Listing, quote: &Quote) -> Self {
         Self { ticker: &listing.symbol, name: known(&listing.name), current_price: quote.price, volume: quote.volume }
     }
 }
 
 impl<'a> Ranked<'a> {
-    pub(super) fn of(listing: &'a Listing, quote: &'a Quote) -> Self {
+    pub(super) fn of(listing: &'a Listing, quote: &Quote) -> Self {
         Self {
             ticker: &listing.symbol,
             name: known(&listing.name),
@@ -150,7 +150,7 @@ impl<'a> Ranked<'a> {
 }
 
 impl<'a> Stock<'a> {
-    pub(super) fn of(listing: &'a Listing, quote: &'a Quote) -> Self {
+    pub(super) fn of(listing: &'a Listing, quote: &Quote) -> Self {
         let unknown = Unknown::default();
         let spread = quote.ask.zip(quote.bid).map(|(ask, bid)| Price::from_units(ask.units() - bid.units()));
         Self {

@@ -1,11 +1,11 @@
 //! Counts and rankings over a snapshot, computed once a cycle.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Listing, Snapshot};
+use super::{Column, Listing, Snapshot};
 
 /// The longest ranking that is kept, and so the largest `limit`.
 pub const LONGEST_RANKING: usize = 100;
@@ -68,7 +68,8 @@ pub struct SectorStatistics {
 #[derive(Default)]
 struct SectorTally {
     counts: SectorStatistics,
-    sum_of_percents: f64,
+    /// In units of 0.0001 %.
+    sum_of_percents: i128,
     known_percents: usize,
 }
 
@@ -89,11 +90,12 @@ impl Statistics {
         };
         let mut sectors: BTreeMap<&str, SectorTally> = BTreeMap::new();
         let (mut rises, mut falls, mut volumes) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, (listing, quote)) in snapshot.universe.listings().iter().zip(&snapshot.quotes).enumerate() {
-            let Some(quote) = quote else { continue };
+        let quotes = &snapshot.quotes;
+        for (index, listing) in snapshot.universe.listings().iter().enumerate().filter(|(at, _)| quotes.is_quoted(*at))
+        {
             // The change itself says which way: a fall of less than the last place of the percentage is still a fall.
-            let direction = quote.change().map(|change| change.units().cmp(&0));
-            let percent = quote.change_percent();
+            let direction = quotes.value(Column::Change, index).map(|change| change.cmp(&0));
+            let percent = quotes.value(Column::ChangePercent, index);
             statistics.count(listing, direction);
             if !listing.sector.is_empty() {
                 sectors.entry(&listing.sector).or_default().count(direction, percent);
@@ -103,14 +105,14 @@ impl Statistics {
                 Some((Ordering::Less, percent)) => falls.push((-percent, index)),
                 _ => {}
             }
-            if let Some(volume) = quote.volume.filter(|volume| *volume > 0) {
+            if let Some(volume) = quotes.value(Column::Volume, index).filter(|volume| *volume > 0) {
                 volumes.push((volume, index));
             }
         }
         statistics.sectors = sectors.into_iter().map(|(name, sector)| sector.named(name)).collect();
-        statistics.top_gainers = best(rises, f64::total_cmp);
-        statistics.top_losers = best(falls, f64::total_cmp);
-        statistics.most_active = best(volumes, i64::cmp);
+        statistics.top_gainers = best(rises);
+        statistics.top_losers = best(falls);
+        statistics.most_active = best(volumes);
         statistics
     }
 
@@ -137,7 +139,7 @@ impl Statistics {
 }
 
 impl SectorTally {
-    fn count(&mut self, direction: Option<Ordering>, percent: Option<f64>) {
+    fn count(&mut self, direction: Option<Ordering>, percent: Option<i64>) {
         self.counts.total += 1;
         match direction {
             Some(Ordering::Greater) => self.counts.gainers += 1,
@@ -146,7 +148,7 @@ impl SectorTally {
             None => {}
         }
         if let Some(percent) = percent {
-            self.sum_of_percents += percent;
+            self.sum_of_percents += i128::from(percent);
             self.known_percents += 1;
         }
     }
@@ -154,19 +156,19 @@ impl SectorTally {
     fn named(self, name: &str) -> SectorStatistics {
         let Self { counts, sum_of_percents, known_percents } = self;
         // Adding zero: a mean of almost nothing is not minus zero.
-        let mean = || (sum_of_percents / known_percents as f64 * 1e4).round() / 1e4 + 0.0;
+        let mean = || (sum_of_percents as f64 / known_percents as f64).round() / 1e4 + 0.0;
         let average_change_percent = (known_percents > 0).then(mean);
         SectorStatistics { name: name.to_owned(), average_change_percent, ..counts }
     }
 }
 
 /// The indices of the largest values, largest first, ties in order of the symbols. Only what is kept is sorted.
-fn best<V>(mut candidates: Vec<(V, usize)>, compare: impl Fn(&V, &V) -> Ordering) -> Vec<usize> {
-    let order = |a: &(V, usize), b: &(V, usize)| compare(&b.0, &a.0).then(a.1.cmp(&b.1));
+fn best(mut candidates: Vec<(i64, usize)>) -> Vec<usize> {
+    let order = |(value, index): &(i64, usize)| (Reverse(*value), *index);
     if candidates.len() > LONGEST_RANKING {
-        candidates.select_nth_unstable_by(LONGEST_RANKING, order);
+        candidates.select_nth_unstable_by_key(LONGEST_RANKING, order);
         candidates.truncate(LONGEST_RANKING);
     }
-    candidates.sort_unstable_by(order);
+    candidates.sort_unstable_by_key(order);
     candidates.into_iter().map(|(_, index)| index).collect()
 }

@@ -62,7 +62,7 @@ pub fn stock(snapshot: &Snapshot, meta: &Meta, symbol: &str) -> Option<Body> {
     let (listing, quote) = find(snapshot, symbol)?;
     let change = quote.change().map(Price::units);
     let data = Data {
-        stock: Stock::of(listing, quote),
+        stock: Stock::of(listing, &quote),
         is_gaining: change.map(|change| change > 0),
         is_losing: change.map(|change| change < 0),
         volume_above_average: Unknown::default(),
@@ -102,6 +102,6 @@ pub fn realtime(snapshot: &Snapshot, meta: &Meta, symbol: &str) -> Option<Body> 
     }))
 }
 
-fn find<'a>(snapshot: &'a Snapshot, symbol: &str) -> Option<(&'a Listing, &'a Quote)> {
+fn find<'a>(snapshot: &'a Snapshot, symbol: &str) -> Option<(&'a Listing, Quote)> {
     quoted(snapshot, snapshot.universe.position_ignoring_case(symbol)?)
 }

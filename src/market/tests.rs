@@ -1,6 +1,5 @@
 //! What a client sees of a small market.
 
-use bytes::Bytes;
 use chrono::TimeZone;
 
 use super::*;
@@ -77,7 +76,7 @@ fn snapshot() -> Snapshot {
         fresh: 5,
         failed: 2,
     };
-    Snapshot { universe: Arc::new(universe()), quotes, cycle }
+    Snapshot { universe: Arc::new(universe()), quotes: Columns::of(&quotes), cycle }
 }
 
 fn meta(snapshot: &Snapshot) -> Meta {
@@ -106,7 +105,7 @@ fn broken(body: &Body, depth: usize) -> String {
         shown.push('\n');
         shown.push_str(&"  ".repeat(level));
     };
-    for character in std::str::from_utf8(&body.bytes).unwrap().chars() {
+    for character in std::str::from_utf8(&body.plain().bytes).unwrap().chars() {
         if !quoted && matches!(character, '}' | ']') {
             level -= 1;
             if level < depth {
@@ -128,11 +127,11 @@ fn broken(body: &Body, depth: usize) -> String {
 
 /// The body without its `meta`, which is the same in each.
 fn without_meta(body: &Body, depth: usize) -> String {
-    let text = std::str::from_utf8(&body.bytes).unwrap();
+    let text = std::str::from_utf8(&body.plain().bytes).unwrap();
     let said = serde_json::to_string(&meta(&snapshot())).unwrap();
     let shorter = text.replace(&format!(",\"meta\":{said}"), "");
     assert_ne!(text, shorter, "every body carries the meta");
-    broken(&Body { bytes: Bytes::from(shorter), etag: String::new() }, depth)
+    broken(&Body::of(shorter), depth)
 }
 
 fn bodies() -> Bodies {
@@ -387,12 +386,54 @@ fn the_last_price_and_the_state_of_the_market() {
 }
 
 #[test]
-fn a_tag_names_the_bytes() {
+fn a_tag_names_the_content_and_the_encoding() {
     let (first, second) = (bodies(), bodies());
     assert_eq!(first.market_stats, second.market_stats);
-    assert!(first.market_stats.etag.starts_with('"') && first.market_stats.etag.ends_with('"'));
+    let body = first.market_stats;
+    let tags: Vec<String> = Encoding::ALL
+        .into_iter()
+        .map(|encoding| String::from_utf8(body.variant(&[encoding]).etag.to_vec()).unwrap())
+        .collect();
+    let stem = tags[3].trim_matches('"').to_owned();
+    let expected = ["br", "zstd", "gzip"].map(|name| format!("\"{stem}-{name}\""));
+    assert_eq!((&tags[..3], stem.len()), (&expected[..], 24));
+    assert!(tags.iter().all(|tag| body.is_named(tag)));
     let snapshot = snapshot();
     let stale = Meta { stale: true, cause: Some("the source is silent".to_owned()), ..meta(&snapshot) };
     let changed = Bodies::render(&snapshot, &Statistics::compute(&snapshot), &stale);
-    assert_ne!(first.market_stats.etag, changed.market_stats.etag);
+    assert!(!changed.market_stats.is_named(&tags[0]) && !changed.market_stats.is_named(&tags[3]));
+}
+
+#[test]
+fn a_body_is_the_same_in_every_encoding_and_short_ones_stay_as_they_are() {
+    let bodies = bodies();
+    let made_when_asked = Body::of(bodies.trending.plain().bytes.clone());
+    for body in [bodies.market_stats.clone(), made_when_asked] {
+        let plain = body.plain().clone();
+        for encoding in Encoding::ALL {
+            let variant = body.variant(&[encoding]);
+            assert_eq!((variant.encoding, decoded(&variant)), (encoding, plain.bytes.to_vec()), "{encoding:?}");
+        }
+        assert_eq!(body.variant(&[]), plain);
+    }
+    let short = bodies.total_tickers;
+    assert!(short.plain().bytes.len() < 1_024);
+    assert_eq!(short.variant(&[Encoding::Brotli, Encoding::Gzip]), *short.plain());
+    let noise: Vec<u8> = (0..4_096).map(|_| fastrand::u8(..)).collect();
+    let noise = Body::of(noise);
+    assert_eq!(noise.variant(&[Encoding::Gzip]), *noise.plain(), "what does not get smaller goes out as it is");
+}
+
+fn decoded(variant: &Variant) -> Vec<u8> {
+    use std::io::Read;
+    let mut decoded = Vec::new();
+    let bytes = &*variant.bytes;
+    let read = match variant.encoding {
+        Encoding::Identity => return bytes.to_vec(),
+        Encoding::Brotli => brotli::Decompressor::new(bytes, 4_096).read_to_end(&mut decoded),
+        Encoding::Gzip => flate2::read::GzDecoder::new(bytes).read_to_end(&mut decoded),
+        Encoding::Zstd => zstd::Decoder::new(bytes).unwrap().read_to_end(&mut decoded),
+    };
+    read.unwrap();
+    decoded
 }

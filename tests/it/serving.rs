@@ -84,6 +84,59 @@ async fn every_read_path_answers_with_and_without_the_slash_and_a_tag_is_not_sen
 }
 
 #[tokio::test]
+async fn answers_come_in_the_encoding_a_client_likes_best_and_any_of_its_tags_is_known() {
+    let world = World::at("2027-03-15T14:00:10Z", Engine::Sqlite, &[]).await;
+    let running = world.start().await;
+    running.stats().await;
+    let http = reqwest::Client::builder().no_gzip().build().unwrap();
+    // One that is made beforehand, one that is made when it is asked for, and one that is too short to be worth it.
+    for (path, compressed) in [
+        ("/api/market-stats/", true),
+        ("/api/stocks/?limit=50", true),
+        ("/api/v1/calendar/XNYS/sessions?from=2027-01-01&to=2027-12-31", true),
+        ("/api/stats/total-tickers/", false),
+    ] {
+        let url = format!("http://{}{path}", running.daemon.api);
+        let plain = http.get(&url).send().await.unwrap();
+        assert_eq!(
+            (plain.headers().get("content-encoding"), &plain.headers()["vary"]),
+            (None, &"accept-encoding".parse().unwrap())
+        );
+        let tag = plain.headers()["etag"].clone();
+        let plain = plain.bytes().await.unwrap();
+        for (accept, expected) in [("br, gzip", "br"), ("gzip", "gzip"), ("zstd, br;q=0.9", "zstd"), ("br;q=0", "")] {
+            let answer = http.get(&url).header("Accept-Encoding", accept).send().await.unwrap();
+            let encoding =
+                answer.headers().get("content-encoding").map_or("", |name| name.to_str().unwrap()).to_owned();
+            assert_eq!(encoding, if compressed { expected } else { "" }, "{path} {accept}");
+            let its_tag = answer.headers()["etag"].clone();
+            assert_eq!(its_tag == tag, encoding.is_empty(), "each encoding has a tag of its own");
+            let bytes = answer.bytes().await.unwrap();
+            assert_eq!(decoded(&encoding, &bytes), plain, "{path} {accept}");
+            // What the client has is right, however the next answer would be written.
+            let known = http.get(&url).header("If-None-Match", &its_tag).header("Accept-Encoding", "zstd");
+            let known = known.send().await.unwrap();
+            assert_eq!((known.status().as_u16(), &known.headers()["etag"]), (304, &its_tag), "{path} {accept}");
+            assert_eq!(known.headers()["vary"], "accept-encoding");
+        }
+    }
+    running.stop().await;
+}
+
+fn decoded(encoding: &str, bytes: &[u8]) -> Vec<u8> {
+    use std::io::Read;
+    let mut decoded = Vec::new();
+    let read = match encoding {
+        "br" => brotli::Decompressor::new(bytes, 4_096).read_to_end(&mut decoded),
+        "gzip" => flate2::read::GzDecoder::new(bytes).read_to_end(&mut decoded),
+        "zstd" => zstd::Decoder::new(bytes).unwrap().read_to_end(&mut decoded),
+        _ => return bytes.to_vec(),
+    };
+    read.unwrap();
+    decoded
+}
+
+#[tokio::test]
 async fn what_cannot_be_answered_says_why_in_the_old_and_the_new_manner() {
     let world = World::at("2027-03-15T14:00:10Z", Engine::Sqlite, &[("ALLOWED_HOSTS", "127.0.0.1")]).await;
     let running = world.start().await;

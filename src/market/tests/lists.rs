@@ -10,7 +10,7 @@ pub(super) fn query(text: &str) -> Result<ListQuery, QueryError> {
 fn listed(text: &str) -> String {
     let snapshot = snapshot();
     let body = list(&snapshot, &meta(&snapshot), &query(text).unwrap());
-    let body: serde_json::Value = serde_json::from_slice(&body.bytes).unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&body.plain().bytes).unwrap();
     let results = body["results"].as_array().unwrap();
     assert_eq!(body["count"], results.len());
     let tickers: Vec<_> = results.iter().map(|row| row["ticker"].as_str().unwrap()).collect();
@@ -179,11 +179,11 @@ fn a_value_that_cannot_be_used_is_named_with_the_fix() {
 fn a_search_gives_the_best_matches_first() {
     let text = "symbol,name,exchange\nXA,,\nA,Agilent,NYSE\nZ,Alphabet soup,\nAB,,\nB/C^D,,\nAA,,\nY,Über,\n";
     let universe = Arc::new(Universe::parse_csv(text, "search.csv").unwrap());
-    let quotes = vec![Some(quote(1.5, None, None)); universe.len()];
+    let quotes = Columns::of(&vec![Some(quote(1.5, None, None)); universe.len()]);
     let snapshot = Snapshot { universe, quotes, ..snapshot() };
     let found = |text: &str| {
         let body = search(&snapshot, &meta(&snapshot), text);
-        let body: serde_json::Value = serde_json::from_slice(&body.bytes).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body.plain().bytes).unwrap();
         let hit = |hit: &serde_json::Value| format!("{}={}", hit["ticker"], hit["match_type"]).replace('"', "");
         let hits: Vec<_> = body["results"].as_array().unwrap().iter().map(hit).collect();
         format!("{text:?} {}: {}", body["count"], hits.join(" "))
@@ -216,10 +216,10 @@ fn a_search_gives_the_best_matches_first() {
 fn a_search_is_cut_at_fifty() {
     let rows: String = (0..80).map(|number| format!("A{number:02}\n")).collect();
     let universe = Arc::new(Universe::parse_csv(&format!("symbol\n{rows}"), "many.csv").unwrap());
-    let quotes = vec![Some(quote(1.5, None, None)); universe.len()];
+    let quotes = Columns::of(&vec![Some(quote(1.5, None, None)); universe.len()]);
     let snapshot = Snapshot { universe, quotes, ..snapshot() };
     let body = search(&snapshot, &meta(&snapshot), "a");
-    let body: serde_json::Value = serde_json::from_slice(&body.bytes).unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&body.plain().bytes).unwrap();
     assert_eq!((&body["count"], &body["results"][49]["ticker"]), (&50.into(), &"A49".into()));
 }
 
@@ -228,11 +228,11 @@ fn text_for_people_is_rounded_without_lying() {
     let written = |last, before, volume| {
         let snapshot = Snapshot {
             universe: Arc::new(Universe::parse_csv("symbol\nA\n", "one.csv").unwrap()),
-            quotes: vec![Some(quote(last, before, volume))],
+            quotes: Columns::of(&[Some(quote(last, before, volume))]),
             ..snapshot()
         };
         let body = list(&snapshot, &meta(&snapshot), &query("").unwrap());
-        let body: serde_json::Value = serde_json::from_slice(&body.bytes).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body.plain().bytes).unwrap();
         ["formatted_price", "formatted_change", "formatted_volume"]
             .map(|key| body["results"][0][key].to_string())
             .join(" ")

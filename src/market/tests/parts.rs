@@ -88,6 +88,21 @@ fn completeness_is_rounded_down_to_four_places() {
 }
 
 #[test]
+fn columns_hold_what_the_rows_held() {
+    let snapshot = snapshot();
+    let rows: Vec<Option<Quote>> = (0..snapshot.quotes.len()).map(|index| snapshot.quotes.get(index)).collect();
+    assert_eq!(Columns::of(&rows), snapshot.quotes);
+    let apple = rows[0].unwrap();
+    assert_eq!((apple.price, apple.low, apple.volume), (price(20.506), Some(price(20.3)), Some(1_234_567)));
+    assert_eq!((rows[2], snapshot.quotes.get(7), snapshot.quotes.is_quoted(2)), (None, None, false));
+    let shown = |index| Column::ALL.map(|column| snapshot.quotes.value(column, index));
+    let known = [205_060, 203_860, 1_200, 5_886, 204_000, 207_500, 203_000, 205_000, 205_100, 1_234_567];
+    assert_eq!(shown(0), known.map(Some));
+    assert_eq!(shown(2), [None; 10]);
+    assert_eq!(shown(3).map(|value| value.is_some()), Column::ALL.map(|column| column == Column::Price));
+}
+
+#[test]
 fn flags_are_a_set() {
     let mut flags = QuoteFlags::default();
     flags.insert(QuoteFlags::HALTED);

@@ -1,0 +1,171 @@
+//! The quotes of a whole market, column by column: counting, ranking, filtering and sorting run over plain integers.
+
+use chrono::DateTime;
+
+use super::quote::percent_units;
+use super::{Price, Quote, QuoteFlags};
+
+/// What is not known. No price, volume or time is ever this.
+const UNSET: i64 = i64::MIN;
+
+/// A column of numbers. Prices and changes are in units of 0.0001 of the currency, percentages in units of 0.0001 %, the
+/// volume in shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Column {
+    /// Last price.
+    Price,
+    /// Close of the session before.
+    PreviousClose,
+    /// Since the close of the session before.
+    Change,
+    /// The same in percent of it.
+    ChangePercent,
+    /// First price of the session.
+    Open,
+    /// Highest price of the session.
+    High,
+    /// Lowest price of the session.
+    Low,
+    /// Best bid.
+    Bid,
+    /// Best offer.
+    Ask,
+    /// Shares traded in the session.
+    Volume,
+}
+
+impl Column {
+    /// Each of them.
+    pub const ALL: [Self; 10] = [
+        Self::Price,
+        Self::PreviousClose,
+        Self::Change,
+        Self::ChangePercent,
+        Self::Open,
+        Self::High,
+        Self::Low,
+        Self::Bid,
+        Self::Ask,
+        Self::Volume,
+    ];
+
+    /// Its name in `/api/v1`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Price => "price",
+            Self::PreviousClose => "previous_close",
+            Self::Change => "change",
+            Self::ChangePercent => "change_percent",
+            Self::Open => "open",
+            Self::High => "high",
+            Self::Low => "low",
+            Self::Bid => "bid",
+            Self::Ask => "ask",
+            Self::Volume => "volume",
+        }
+    }
+
+    /// How many of its units are one of what clients read.
+    pub const fn units(self) -> f64 {
+        match self {
+            Self::Volume => 1.0,
+            _ => 1e4,
+        }
+    }
+}
+
+/// Quotes by index of the universe: 84 bytes a symbol.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Columns {
+    /// Microseconds of Unix time.
+    at: Vec<i64>,
+    price: Vec<i64>,
+    previous_close: Vec<i64>,
+    change_percent: Vec<i64>,
+    open: Vec<i64>,
+    high: Vec<i64>,
+    low: Vec<i64>,
+    bid: Vec<i64>,
+    ask: Vec<i64>,
+    volume: Vec<i64>,
+    flags: Vec<i32>,
+}
+
+impl Columns {
+    /// Takes rows apart; `None` is a symbol that was never quoted. Times are cut to microseconds.
+    pub fn of(quotes: &[Option<Quote>]) -> Self {
+        let column = |value: fn(&Quote) -> Option<i64>| -> Vec<i64> {
+            quotes.iter().map(|quote| quote.as_ref().and_then(value).unwrap_or(UNSET)).collect()
+        };
+        Self {
+            at: column(|quote| Some(quote.at.timestamp_micros())),
+            price: column(|quote| Some(quote.price.units())),
+            previous_close: column(|quote| quote.previous_close.map(Price::units)),
+            change_percent: column(|quote| percent_units(quote.price, quote.previous_close?)),
+            open: column(|quote| quote.open.map(Price::units)),
+            high: column(|quote| quote.high.map(Price::units)),
+            low: column(|quote| quote.low.map(Price::units)),
+            bid: column(|quote| quote.bid.map(Price::units)),
+            ask: column(|quote| quote.ask.map(Price::units)),
+            volume: column(|quote| quote.volume),
+            flags: quotes.iter().map(|quote| quote.as_ref().map_or(0, |quote| quote.flags.0)).collect(),
+        }
+    }
+
+    /// Symbols, quoted or not.
+    pub fn len(&self) -> usize {
+        self.price.len()
+    }
+
+    /// Whether there is no symbol at all.
+    pub fn is_empty(&self) -> bool {
+        self.price.is_empty()
+    }
+
+    /// Whether the symbol at `index` was ever quoted.
+    pub fn is_quoted(&self, index: usize) -> bool {
+        known(&self.price, index).is_some()
+    }
+
+    /// The indices of what was ever quoted, in their order.
+    pub fn quoted(&self) -> impl Iterator<Item = usize> {
+        self.price.iter().enumerate().filter(|(_, price)| **price != UNSET).map(|(index, _)| index)
+    }
+
+    /// One number of the quote at `index`, in the units of its column; `None` where it is not known.
+    pub fn value(&self, column: Column, index: usize) -> Option<i64> {
+        match column {
+            Column::Price => known(&self.price, index),
+            Column::PreviousClose => known(&self.previous_close, index),
+            Column::Change => Some(known(&self.price, index)? - known(&self.previous_close, index)?),
+            Column::ChangePercent => known(&self.change_percent, index),
+            Column::Open => known(&self.open, index),
+            Column::High => known(&self.high, index),
+            Column::Low => known(&self.low, index),
+            Column::Bid => known(&self.bid, index),
+            Column::Ask => known(&self.ask, index),
+            Column::Volume => known(&self.volume, index),
+        }
+    }
+
+    /// The quote at `index` as one row; `None` where the symbol was never quoted, or there is no such index.
+    pub fn get(&self, index: usize) -> Option<Quote> {
+        let price = |column: &[i64]| known(column, index).map(Price::from_units);
+        Some(Quote {
+            price: price(&self.price)?,
+            at: DateTime::from_timestamp_micros(known(&self.at, index)?)?,
+            previous_close: price(&self.previous_close),
+            open: price(&self.open),
+            high: price(&self.high),
+            low: price(&self.low),
+            bid: price(&self.bid),
+            ask: price(&self.ask),
+            volume: known(&self.volume, index),
+            flags: QuoteFlags(*self.flags.get(index)?),
+        })
+    }
+}
+
+fn known(column: &[i64], index: usize) -> Option<i64> {
+    column.get(index).copied().filter(|value| *value != UNSET)
+}
