@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use crate::api::{self, App, Lifecycle, Limits};
+use crate::api::{self, Answerer, App, Front, Lifecycle, Limits};
 use crate::calendar::SharedCalendars;
 use crate::clock::SharedClock;
 use crate::components;
@@ -281,11 +281,12 @@ impl Daemon {
         });
         let limits = Limits { connections: config.http.max_connections, read_timeout: config.http.read_timeout };
         let for_metrics = Limits { connections: METRICS_CONNECTIONS, ..limits };
-        for (listener, endpoint, limits) in
-            [(api_listener, api::api(app), limits), (metrics_listener, api::metrics_page(recorder), for_metrics)]
-        {
+        let front = Some(Arc::new(Front::new(Arc::clone(&app))));
+        let api = Answerer { front, endpoint: Arc::new(api::api(app)) };
+        let metrics = Answerer { front: None, endpoint: Arc::new(api::metrics_page(recorder)) };
+        for (listener, answerer, limits) in [(api_listener, api, limits), (metrics_listener, metrics, for_metrics)] {
             let (clock, stop) = (Arc::clone(&parts.clock), self.serving.clone());
-            self.tasks.spawn(api::serve(listener, endpoint, limits, clock, stop));
+            self.tasks.spawn(api::serve(listener, answerer, limits, clock, stop));
         }
     }
 
@@ -303,6 +304,7 @@ impl Daemon {
                     debug!(error = %fault, "the newest stored cycle could not be looked at");
                 }
                 market.refresh(false);
+                metrics::upkeep();
                 tokio::select! {
                     () = clock.sleep(REFRESH) => {}
                     () = stop.cancelled() => {}

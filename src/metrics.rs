@@ -4,6 +4,7 @@
 //! states, routes of the table, phases), so the number of series is bounded. `docs/METRICS.md` says what each is for.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use ::metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -143,6 +144,13 @@ pub fn install() -> PrometheusHandle {
         .clone()
 }
 
+/// Takes in what was measured since the last time. Without it that would pile up for as long as nobody scrapes.
+pub fn upkeep() {
+    if let Some(handle) = RECORDER.get() {
+        handle.run_upkeep();
+    }
+}
+
 /// The names of the table, for the test that looks for each in the documents and the alerts.
 pub fn names() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|(name, ..)| *name)
@@ -188,15 +196,55 @@ pub fn started(now: DateTime<Utc>) {
     }
 }
 
-/// A request was answered.
-pub fn http_answered(method: &'static str, route: &'static str, status_class: &'static str, seconds: f64) {
-    let labels = [("method", method), ("route", route), ("status_class", status_class)];
-    histogram!("bellwether_http_request_duration_seconds", &labels).record(seconds);
+/// The methods that are told apart; the last stands for all others.
+const HTTP_METHODS: [&str; 6] = ["GET", "HEAD", "POST", "DELETE", "OPTIONS", "OTHER"];
+
+/// A status by its first digit, less one.
+const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The method as a label.
+pub fn method_name(method: &str) -> &'static str {
+    HTTP_METHODS[method_place(method)]
+}
+
+fn method_place(method: &str) -> usize {
+    HTTP_METHODS.iter().position(|known| *known == method).unwrap_or(HTTP_METHODS.len() - 1)
+}
+
+/// The times of one route's answers. Each series is looked up by its labels once: that takes longer than many an answer.
+pub struct RouteTimes {
+    route: &'static str,
+    series: [[OnceLock<::metrics::Histogram>; STATUS_CLASSES.len()]; HTTP_METHODS.len()],
+}
+
+impl RouteTimes {
+    /// Of a route by its template.
+    pub fn of(route: &'static str) -> Self {
+        Self { route, series: Default::default() }
+    }
+
+    /// The template.
+    pub fn route(&self) -> &'static str {
+        self.route
+    }
+
+    /// A request was answered.
+    pub fn answered(&self, method: &str, status: u16, took: Duration) {
+        let method = method_place(method);
+        let class = usize::from(status / 100).clamp(1, STATUS_CLASSES.len()) - 1;
+        let series = self.series[method][class].get_or_init(|| {
+            let labels =
+                [("method", HTTP_METHODS[method]), ("route", self.route), ("status_class", STATUS_CLASSES[class])];
+            histogram!("bellwether_http_request_duration_seconds", &labels)
+        });
+        series.record(took.as_secs_f64());
+    }
 }
 
 /// Requests under way, up or down by one.
 pub fn http_in_flight(change: f64) {
-    gauge!("bellwether_http_requests_in_flight").increment(change);
+    static IN_FLIGHT: OnceLock<::metrics::Gauge> = OnceLock::new();
+    IN_FLIGHT.get_or_init(|| gauge!("bellwether_http_requests_in_flight")).increment(change);
 }
 
 /// Connections open, up or down by one.

@@ -1,6 +1,7 @@
 //! Answers that are the same for everybody until the next cycle: ETag, 304, `Cache-Control`, and the encoding the client
 //! likes best.
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use poem::Response;
 use poem::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -9,12 +10,15 @@ use super::accept::Encodings;
 use crate::ingest::Published;
 use crate::market::{Body, Encoding, Variant};
 
+/// What nearly all answers are.
+pub const JSON: &str = "application/json";
+
 /// While a cycle is overdue, or stale data is being mended, news may come at any moment.
 const OVERDUE_MAX_AGE_SECONDS: i64 = 1;
 
 /// Answers with `body` of `published`, or 304 where the client has it.
 pub fn respond(headers: &HeaderMap, published: &Published, body: &Body, now: DateTime<Utc>) -> Response {
-    respond_as(headers, "application/json", body, max_age(published, now))
+    respond_as(headers, JSON, body, max_age(published, now))
 }
 
 /// How long an answer from `published` may be kept, in seconds: until the next cycle is due.
@@ -32,25 +36,51 @@ pub fn respond_hashed(
     respond_as(headers, content_type, &Body::of(bytes), max_age_seconds)
 }
 
-/// Answers with `body`, or 304 where the client has it in any encoding.
+/// The same for a body of any type.
 pub fn respond_as(headers: &HeaderMap, content_type: &'static str, body: &Body, max_age_seconds: i64) -> Response {
-    let response = Response::builder()
-        .header(header::VARY, header::ACCEPT_ENCODING.as_str())
-        .header(header::CACHE_CONTROL, format!("public, max-age={max_age_seconds}"));
-    if let Some(tag) = known_tag(headers, body) {
-        return response.status(StatusCode::NOT_MODIFIED).header(header::ETAG, tag).body(());
+    let answer = answer(headers, content_type, body, max_age_seconds);
+    let mut response = Response::builder().status(answer.status).body(answer.bytes);
+    *response.headers_mut() = answer.headers;
+    response
+}
+
+/// An answer that no framework has seen yet.
+pub struct Answer {
+    /// 200 or 304.
+    pub status: StatusCode,
+    /// All that the body and the time say.
+    pub headers: HeaderMap,
+    /// Empty with 304.
+    pub bytes: Bytes,
+}
+
+/// Answers with `body`, or 304 where the client has it in any encoding.
+pub fn answer(request: &HeaderMap, content_type: &'static str, body: &Body, max_age_seconds: i64) -> Answer {
+    // Room for these, and for what every answer gets.
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    headers.insert(header::CACHE_CONTROL, cache_control(max_age_seconds));
+    if let Some(tag) = known_tag(request, body) {
+        headers.insert(header::ETAG, tag);
+        return Answer { status: StatusCode::NOT_MODIFIED, headers, bytes: Bytes::new() };
     }
-    let Variant { encoding, bytes, etag } = body.variant(Encodings::of(headers).wanted());
-    let response = match encoding {
-        Encoding::Identity => response,
-        compressed => response.header(header::CONTENT_ENCODING, compressed.name()),
-    };
-    response.header(header::ETAG, etag_value(&etag)).content_type(content_type).body(bytes)
+    let Variant { encoding, bytes, etag } = body.variant(Encodings::of(request).wanted());
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::ETAG, etag_value(&etag));
+    if encoding != Encoding::Identity {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
+    }
+    Answer { status: StatusCode::OK, headers, bytes }
+}
+
+fn cache_control(max_age_seconds: i64) -> HeaderValue {
+    let text = format!("public, max-age={max_age_seconds}");
+    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or_else(|_| HeaderValue::from_static("no-cache"))
 }
 
 /// The tag of the answer that the client has, in whichever encoding: that one is still right. `If-None-Match` compares weakly
 /// (RFC 9110, 13.1.2): a proxy that compresses makes a tag weak.
-pub fn known_tag(headers: &HeaderMap, body: &Body) -> Option<HeaderValue> {
+fn known_tag(headers: &HeaderMap, body: &Body) -> Option<HeaderValue> {
     let tags = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let tags = tags.flat_map(|value| value.split(',')).map(|tag| tag.trim().trim_start_matches("W/"));
     tags.filter(|tag| *tag == "*" || body.is_named(tag))
@@ -62,7 +92,7 @@ pub fn known_tag(headers: &HeaderMap, body: &Body) -> Option<HeaderValue> {
 }
 
 /// A tag is made of letters and digits, which any header takes.
-pub fn etag_value(etag: &bytes::Bytes) -> HeaderValue {
+fn etag_value(etag: &Bytes) -> HeaderValue {
     HeaderValue::from_maybe_shared(etag.clone()).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
 }
 

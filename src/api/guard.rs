@@ -25,7 +25,7 @@ impl<E: Endpoint> Endpoint for KnownHosts<E> {
 
     async fn call(&self, request: Request) -> Result<E::Output> {
         let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        if !is_known(&self.app.allowed_hosts, host) {
+        if !is_known_host(&self.app.allowed_hosts, host) {
             metrics::http_rejected("host");
             let detail = "this host name is not served here; add it to allowed_hosts";
             return Err(Problem::new(StatusCode::BAD_REQUEST, "unknown_host", detail).into());
@@ -34,12 +34,19 @@ impl<E: Endpoint> Endpoint for KnownHosts<E> {
     }
 }
 
-fn is_known(allowed: &[String], host: &str) -> bool {
-    let name = without_port(host).trim_end_matches('.').to_lowercase();
+/// Whether a `Host` header names one of `allowed`.
+pub fn is_known_host(allowed: &[String], host: &str) -> bool {
+    let name = without_port(host).trim_end_matches('.');
+    let ends_with = |suffix: &str| {
+        name.len()
+            .checked_sub(suffix.len())
+            .and_then(|at| name.get(at..))
+            .is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+    };
     allowed.iter().any(|allowed| match allowed.strip_prefix('.') {
         _ if allowed == "*" => true,
-        Some(domain) => name == domain || name.ends_with(allowed.as_str()),
-        None => name == allowed.to_lowercase(),
+        Some(domain) => name.eq_ignore_ascii_case(domain) || ends_with(allowed),
+        None => name.eq_ignore_ascii_case(allowed),
     })
 }
 
@@ -113,7 +120,8 @@ mod tests {
 
     #[test]
     fn a_host_is_known_by_name_by_domain_or_always() {
-        let allowed = |names: &[&str], host| is_known(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>(), host);
+        let allowed =
+            |names: &[&str], host| is_known_host(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>(), host);
         assert!(allowed(&["*"], "anything"));
         assert!(allowed(&["api.example.com"], "API.example.com:8443"));
         assert!(!allowed(&["api.example.com"], "example.com"));

@@ -7,6 +7,7 @@ mod cached;
 mod calendar;
 mod error;
 mod exceptions;
+mod front;
 mod guard;
 mod health;
 mod hours;
@@ -33,8 +34,9 @@ use crate::ops::calendars::CalendarKeeper;
 use crate::schedule::JobSpec;
 use crate::scheduler::{Ledger, Operations, Status};
 use crate::store::Store;
+pub use front::Front;
 pub use routes::{api, metrics_page};
-pub use server::{Limits, serve};
+pub use server::{Answerer, Limits, serve};
 
 /// Where the daemon is in its life.
 #[derive(Debug, Default)]

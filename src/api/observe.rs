@@ -3,26 +3,29 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
-use poem::http::{HeaderValue, Method, StatusCode, header};
+use poem::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use poem::{Endpoint, IntoResponse, Request, Response, Result};
 use tracing::{Instrument, debug, info, info_span, warn};
 use uuid::Uuid;
 
 use super::error::Problem;
 use crate::clock::SharedClock;
-use crate::metrics;
+use crate::metrics::{self, RouteTimes};
 
-const REQUEST_ID: &str = "x-request-id";
+/// Names a request in logs and errors; taken over from the client or made up.
+pub const REQUEST_ID: &str = "x-request-id";
 
 /// The longest request id that is taken over from a client.
 const LONGEST_REQUEST_ID: usize = 128;
 
 /// Wraps the endpoint of one route. `route` is the template, never the path, so that metrics stay bounded.
 pub struct Observed<E> {
-    /// The template.
-    pub route: &'static str,
+    /// The template, and what is measured of it.
+    pub times: RouteTimes,
     /// Whether errors carry the members of the old site.
     pub legacy: bool,
     /// The methods it takes, for an answer to another.
@@ -54,29 +57,29 @@ impl<E: Endpoint> Endpoint for Observed<E> {
     async fn call(&self, request: Request) -> Result<Response> {
         let _in_flight = InFlight::begin();
         let started = self.clock.monotonic();
-        let id = request_id(&request);
-        let method = method_name(request.method());
-        let span = info_span!("request", request_id = %id, method, route = self.route);
+        let id = request_id(request.headers(), self.clock.now());
+        let id_text: Arc<str> = id.to_str().unwrap_or_default().into();
+        let method = request.method().clone();
+        let route = self.times.route();
+        let span = info_span!("request", request_id = %id_text, method = metrics::method_name(method.as_str()), route);
         async {
             let called = AssertUnwindSafe(self.inner.call(request)).catch_unwind().await;
             let mut response = match called {
                 Ok(Ok(output)) => output.into_response(),
-                Ok(Err(error)) => Problem::of(error).respond(&id, self.legacy),
+                Ok(Err(error)) => Problem::of(error).respond(&id_text, self.legacy),
                 Err(_panic) => {
                     tracing::error!("a handler panicked");
                     let code = StatusCode::INTERNAL_SERVER_ERROR;
-                    Problem::new(code, "internal", "the request could not be answered").respond(&id, self.legacy)
+                    Problem::new(code, "internal", "the request could not be answered").respond(&id_text, self.legacy)
                 }
             };
             if response.status() == StatusCode::METHOD_NOT_ALLOWED {
                 response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(self.allow));
             }
-            if let Ok(value) = HeaderValue::from_str(&id) {
-                response.headers_mut().insert(REQUEST_ID, value);
-            }
+            response.headers_mut().insert(REQUEST_ID, id);
             let took = self.clock.monotonic().saturating_sub(started);
-            metrics::http_answered(method, self.route, status_class(response.status()), took.as_secs_f64());
-            log(method, response.status(), (took.as_secs_f64() * 1e6).round() / 1e3);
+            self.times.answered(method.as_str(), response.status().as_u16(), took);
+            log(&method, response.status(), took);
             Ok(response)
         }
         .instrument(span)
@@ -85,40 +88,32 @@ impl<E: Endpoint> Endpoint for Observed<E> {
 }
 
 /// Reads are the daily bread and stay at `debug`; what changes something is said, and what failed on our side loudly.
-fn log(method: &str, status: StatusCode, duration_ms: f64) {
-    let status = status.as_u16();
+fn log(method: &Method, status: StatusCode, took: Duration) {
+    let (status, duration_ms) = (status.as_u16(), milliseconds(took));
     match (method, status) {
         (_, 500..) => warn!(status, duration_ms, "answered"),
-        ("POST" | "DELETE", _) => info!(status, duration_ms, "answered"),
+        (&Method::POST | &Method::DELETE, _) => info!(status, duration_ms, "answered"),
         _ => debug!(status, duration_ms, "answered"),
     }
 }
 
-/// A client's own id is taken over when it can be printed and is not long; otherwise it gets one.
-fn request_id(request: &Request) -> Arc<str> {
-    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    let usable =
-        |id: &&str| !id.is_empty() && id.len() <= LONGEST_REQUEST_ID && id.bytes().all(|b| b.is_ascii_graphic());
-    given.filter(usable).map_or_else(|| Uuid::now_v7().to_string().into(), Arc::from)
+/// To the microsecond.
+pub fn milliseconds(took: Duration) -> f64 {
+    (took.as_secs_f64() * 1e6).round() / 1e3
 }
 
-fn method_name(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::DELETE => "DELETE",
-        Method::OPTIONS => "OPTIONS",
-        _ => "OTHER",
+/// A client's own id is taken over when it can be printed and is not long; otherwise it gets one, a UUID in order of time.
+pub fn request_id(headers: &HeaderMap, now: DateTime<Utc>) -> HeaderValue {
+    let usable = |id: &&HeaderValue| {
+        (1..=LONGEST_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
+    if let Some(given) = headers.get(REQUEST_ID).filter(usable) {
+        return given.clone();
     }
-}
-
-fn status_class(status: StatusCode) -> &'static str {
-    match status.as_u16() {
-        ..=199 => "1xx",
-        200..=299 => "2xx",
-        300..=399 => "3xx",
-        400..=499 => "4xx",
-        _ => "5xx",
-    }
+    // It only has to be another one each time: the generator of the operating system would take longer than many an answer.
+    let random = fastrand::u128(..).to_ne_bytes();
+    let random = random.first_chunk().unwrap_or(&[0; 10]);
+    let id = uuid::Builder::from_unix_timestamp_millis(now.timestamp_millis().unsigned_abs(), random).into_uuid();
+    let mut text = Uuid::encode_buffer();
+    HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).unwrap_or_else(|_| HeaderValue::from_static("none"))
 }

@@ -9,6 +9,8 @@ use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, delete, get, ha
 
 use super::guard::KnownHosts;
 use super::observe::Observed;
+use crate::metrics::RouteTimes;
+
 use super::{App, billing, calendar, exceptions, health, hours, schedule, stocks};
 
 /// What kind of path it is: its methods, and the manner of its errors.
@@ -105,7 +107,7 @@ where
         Kind::Modern(allow) => (allow, false),
         Kind::Probe => (READ, false),
     };
-    Observed { route, legacy, allow, clock: Arc::clone(&app.clock), inner }
+    Observed { times: RouteTimes::of(route), legacy, allow, clock: Arc::clone(&app.clock), inner }
 }
 
 /// What Prometheus reads, on a listener of its own.

@@ -1,12 +1,19 @@
 //! The accept loop. poem's own has no deadline for a request head and keeps any connection that sends a byte now and then,
-//! so hyper is driven here: bounded connections, bounded reads and writes, and a drain that ends.
+//! so hyper is driven here: bounded connections, bounded reads and writes, and a drain that ends. What is asked for most is
+//! answered before the framework (`front.rs`).
 
+use std::convert::Infallible;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::future;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use super::front::Front;
 use crate::clock::SharedClock;
 use crate::metrics;
 
@@ -40,16 +48,45 @@ pub struct Limits {
     pub read_timeout: Duration,
 }
 
-/// Serves `endpoint` on `listener` until `stop`, then closes idle connections and lets answers under way finish. The
+/// What answers on one listener.
+#[derive(Clone)]
+pub struct Answerer {
+    /// Asked first, where there is one.
+    pub front: Option<Arc<Front>>,
+    /// Answers whatever the front leaves to it.
+    pub endpoint: Arc<BoxEndpoint<'static, Response>>,
+}
+
+/// The body of either.
+type Body = Either<Full<Bytes>, BoxBody<Bytes, io::Error>>;
+
+impl Answerer {
+    fn answer(
+        &self,
+        request: hyper::Request<Incoming>,
+        (local, remote): &(LocalAddr, RemoteAddr),
+    ) -> impl Future<Output = Result<hyper::Response<Body>, Infallible>> + use<> {
+        if let Some(response) = self.front.as_ref().and_then(|front| front.answer(&request)) {
+            return future::Either::Left(future::ready(Ok(response.map(Either::Left))));
+        }
+        let endpoint = Arc::clone(&self.endpoint);
+        let request = poem::Request::from((request, local.clone(), remote.clone(), Scheme::HTTP));
+        future::Either::Right(async move {
+            let response = hyper::Response::from(endpoint.get_response(request).await);
+            Ok(response.map(Either::Right))
+        })
+    }
+}
+
+/// Serves `answerer` on `listener` until `stop`, then closes idle connections and lets answers under way finish. The
 /// returned future ends with the last of them; the caller sets its deadline.
 pub async fn serve(
     listener: TcpListener,
-    endpoint: BoxEndpoint<'static, Response>,
+    answerer: Answerer,
     limits: Limits,
     clock: SharedClock,
     stop: CancellationToken,
 ) {
-    let endpoint = Arc::new(endpoint);
     let slots = Arc::new(Semaphore::new(limits.connections));
     let connections = TaskTracker::new();
     loop {
@@ -59,7 +96,7 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer, slot)) => {
-                let serving = connection(stream, peer, Arc::clone(&endpoint), limits, stop.clone());
+                let serving = connection(stream, peer, answerer.clone(), limits, stop.clone());
                 connections.spawn(async move {
                     metrics::http_connections(1.0);
                     serving.await;
@@ -90,25 +127,15 @@ async fn accept(
     Ok((stream, peer, slot))
 }
 
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    endpoint: Arc<BoxEndpoint<'static, Response>>,
-    limits: Limits,
-    stop: CancellationToken,
-) {
+async fn connection(stream: TcpStream, peer: SocketAddr, answerer: Answerer, limits: Limits, stop: CancellationToken) {
     // Answers are small and whole; waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
     let local =
         stream.local_addr().map_or(LocalAddr(Addr::Custom("tcp", "unknown".into())), |addr| LocalAddr(addr.into()));
-    let remote = RemoteAddr(peer.into());
+    let addresses = (local, RemoteAddr(peer.into()));
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let request = poem::Request::from((request, local.clone(), remote.clone(), Scheme::HTTP));
-        let endpoint = Arc::clone(&endpoint);
-        async move { Ok::<_, std::convert::Infallible>(hyper::Response::from(endpoint.get_response(request).await)) }
-    });
+    let service = service_fn(move |request| answerer.answer(request, &addresses));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.read_timeout);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(Box::pin(stream)), service));

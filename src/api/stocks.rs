@@ -16,10 +16,10 @@ use crate::market::{self, Bodies, Body, ListQuery, Ranking};
 const RETRY_WITHOUT_DATA_SECONDS: u64 = 5;
 
 /// Which of the bodies that are rendered once a cycle.
-type Hot = fn(&Bodies) -> &Body;
+pub type Hot = fn(&Bodies) -> &Body;
 
 /// Answers with a body that was rendered with the cycle.
-pub fn hot(app: &App, request: &Request, body: Hot) -> Result<Response> {
+fn hot(app: &App, request: &Request, body: Hot) -> Result<Response> {
     let published = published(app)?;
     Ok(cached::respond(request.headers(), &published, body(&published.bodies), app.clock.now()))
 }

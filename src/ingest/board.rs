@@ -37,6 +37,11 @@ impl Board {
         self.current.load_full()
     }
 
+    /// The same, without taking a share of it: for an answer that is made at once.
+    pub fn load(&self) -> arc_swap::Guard<Option<Arc<Published>>> {
+        self.current.load()
+    }
+
     /// Shows `published`, unless something newer is shown already; says whether it did.
     pub fn publish(&self, published: Published) -> bool {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
 //! The quotes of a whole market, column by column: counting, ranking, filtering and sorting run over plain integers.
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 
 use super::quote::percent_units;
 use super::{Price, Quote, QuoteFlags};
@@ -132,6 +132,16 @@ impl Columns {
         self.price.iter().enumerate().filter(|(_, price)| **price != UNSET).map(|(index, _)| index)
     }
 
+    /// The time of the quote at `index`.
+    pub fn at(&self, index: usize) -> Option<DateTime<Utc>> {
+        DateTime::from_timestamp_micros(known(&self.at, index)?)
+    }
+
+    /// What is to be said about the quote at `index`; nothing where there is none.
+    pub fn flags(&self, index: usize) -> QuoteFlags {
+        QuoteFlags(self.flags.get(index).copied().unwrap_or_default())
+    }
+
     /// One number of the quote at `index`, in the units of its column; `None` where it is not known.
     pub fn value(&self, column: Column, index: usize) -> Option<i64> {
         match column {
@@ -153,7 +163,7 @@ impl Columns {
         let price = |column: &[i64]| known(column, index).map(Price::from_units);
         Some(Quote {
             price: price(&self.price)?,
-            at: DateTime::from_timestamp_micros(known(&self.at, index)?)?,
+            at: self.at(index)?,
             previous_close: price(&self.previous_close),
             open: price(&self.open),
             high: price(&self.high),
@@ -161,7 +171,7 @@ impl Columns {
             bid: price(&self.bid),
             ask: price(&self.ask),
             volume: known(&self.volume, index),
-            flags: QuoteFlags(*self.flags.get(index)?),
+            flags: self.flags(index),
         })
     }
 }

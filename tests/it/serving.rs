@@ -123,6 +123,104 @@ async fn answers_come_in_the_encoding_a_client_likes_best_and_any_of_its_tags_is
     running.stop().await;
 }
 
+/// The hot paths, which are answered before the framework; two slashes lead past that.
+const HOT: [&str; 9] = [
+    "/api/market-stats",
+    "/api/platform-stats",
+    "/api/stocks/top-gainers",
+    "/api/stocks/top-losers",
+    "/api/stocks/most-active",
+    "/api/trending",
+    "/api/statistics",
+    "/api/stats/total-tickers",
+    "/api/stats/gainers-losers",
+];
+
+#[tokio::test]
+async fn the_short_way_and_the_long_way_give_the_same_answer() {
+    let world = World::at("2027-03-15T14:00:10Z", Engine::Sqlite, &[("ALLOWED_HOSTS", "127.0.0.1")]).await;
+    let running = world.start().await;
+    running.stats().await;
+    let http = reqwest::Client::builder().no_gzip().build().unwrap();
+    for path in HOT {
+        let (short, long) = (path.to_owned(), format!("/{path}"));
+        let mut answers = Vec::new();
+        for path in [&short, &format!("{short}/"), &long] {
+            let url = format!("http://{}{path}", running.daemon.api);
+            for (method, name, value) in [
+                ("GET", "accept-encoding", "br"),
+                ("GET", "accept-encoding", "identity"),
+                ("HEAD", "accept-encoding", "gzip"),
+                ("GET", "if-none-match", "*"),
+                ("GET", "if-none-match", "\"another\""),
+                ("GET", "host", "evil.example"),
+                ("POST", "content-type", "application/json"),
+            ] {
+                let request = http.request(method.parse().unwrap(), &url).header(name, value);
+                let answer = request.header("X-Request-Id", "the-client's-own").send().await.unwrap();
+                let status = answer.status().as_u16();
+                let mut headers = answer.headers().clone();
+                assert_eq!(headers["x-request-id"], "the-client's-own", "{method} {path} {name}");
+                headers.remove("date");
+                if method == "HEAD" {
+                    // The framework forgets the length of what it does not send.
+                    headers.remove("content-length");
+                }
+                let mut headers: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
+                headers.sort();
+                answers.push((status, headers, answer.bytes().await.unwrap()));
+            }
+        }
+        let (first, others) = answers.split_at(7);
+        let (second, third) = others.split_at(7);
+        assert_eq!(first, second, "{path}");
+        assert_eq!(first, third, "{path}");
+        let statuses: Vec<u16> = first.iter().map(|(status, ..)| *status).collect();
+        assert_eq!(statuses, [200, 200, 200, 304, 200, 400, 405], "{path}");
+        assert_eq!(first[2].2.len(), 0, "HEAD has no body");
+    }
+    // Every answer has an id, also where the client's own cannot be used.
+    let url = format!("http://{}/api/trending/", running.daemon.api);
+    let mut ids = std::collections::BTreeSet::new();
+    for given in ["", "with space", &"x".repeat(129)] {
+        let answer = http.get(&url).header("X-Request-Id", given).send().await.unwrap();
+        ids.insert(answer.headers()["x-request-id"].to_str().unwrap().parse::<uuid::Uuid>().unwrap());
+    }
+    assert_eq!(ids.len(), 3);
+    let head = http.head(&url).send().await.unwrap();
+    let length: u64 = head.headers()["content-length"].to_str().unwrap().parse().unwrap();
+    assert_eq!(length, http.get(&url).send().await.unwrap().bytes().await.unwrap().len() as u64);
+    let page =
+        http.get(format!("http://{}/metrics", running.daemon.metrics)).send().await.unwrap().text().await.unwrap();
+    for (method, class) in [("GET", "2xx"), ("GET", "3xx"), ("HEAD", "2xx"), ("GET", "4xx")] {
+        let series = format!(
+            "bellwether_http_request_duration_seconds_count{{method=\"{method}\",route=\"/api/trending\",status_class=\"{class}\"}}"
+        );
+        assert!(page.contains(&series), "no {series}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_read_comes_from_memory_also_while_the_database_is_away() {
+    let world = World::at("2027-03-15T14:00:10Z", Engine::Sqlite, &[]).await;
+    let running = world.start().await;
+    running.stats().await;
+    running.daemon.store.close().await;
+    eventually("the database is away", async || running.get("/readyz").await.0 == 503).await;
+    let others = [
+        "/api/stocks",
+        "/api/stocks/AAPL",
+        "/api/realtime/AAPL",
+        "/api/stocks/search?q=a",
+        "/api/stocks/top-losers?limit=3",
+    ];
+    for path in HOT.into_iter().chain(others).chain(["/api/market-hours", "/livez"]) {
+        assert_eq!(running.get(path).await.0, 200, "{path}");
+    }
+    running.daemon.stop().await;
+}
+
 fn decoded(encoding: &str, bytes: &[u8]) -> Vec<u8> {
     use std::io::Read;
     let mut decoded = Vec::new();
