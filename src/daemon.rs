@@ -193,6 +193,7 @@ impl Daemon {
         let renewals = Arc::new(Renewals {
             store: parts.store.clone(),
             clock: Arc::clone(&parts.clock),
+            rules: config.billing.clone(),
             limit: config.renewals_limit,
             batch: config.renewals_batch,
         });

@@ -191,7 +191,17 @@ pub fn started(now: DateTime<Utc>) {
     for outcome in ["complete", "incomplete", "failed"] {
         counter!("bellwether_ingest_cycles_total", "outcome" => outcome).absolute(0);
     }
-    for action in ["marked_past_due", "expired", "skipped"] {
+    for action in [
+        "applied_referral_credit",
+        "paid",
+        "marked_past_due",
+        "suspended",
+        "expired",
+        "plan_changed",
+        "uncertain",
+        "skipped",
+        "failed",
+    ] {
         counter!("bellwether_renewals_total", "action" => action).absolute(0);
     }
 }

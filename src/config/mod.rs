@@ -3,6 +3,7 @@
 //! `config/default.toml` < `--config FILE` < environment < `NAME_FILE` < `$CREDENTIALS_DIRECTORY/NAME`. This folder is the
 //! only reader of the environment. Every mistake is found in one pass and names its key, its place and the fix.
 
+mod billing;
 mod components;
 mod database;
 mod ingest;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::billing::Rules;
 use crate::calendar::Calendars;
 pub use components::{COMPONENT_MARKS, ComponentConfig, ComponentMisfire, ComponentOverlap, ComponentRuns};
 pub use database::DatabaseTarget;
@@ -155,6 +157,8 @@ pub struct Config {
     pub trust_clock: bool,
     /// Ingestion.
     pub ingest: IngestConfig,
+    /// What is sold, and the rules of time around it.
+    pub billing: Rules,
     /// Subscriptions one run handles.
     pub renewals_limit: u32,
     /// Subscriptions read at a time.
@@ -236,6 +240,7 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
     let lease = seconds(reader, "schedule.lease_seconds", 2..=60);
     let trust_clock = reader.boolean("schedule.trust_clock");
     let ingest = ingest::read(reader);
+    let billing = billing::read(reader);
     let renewals_limit = reader.integer("renewals.limit", 1..=1_000_000);
     let renewals_batch = reader.integer("renewals.batch", 1..=10_000);
     let components = components::read(reader, environment);
@@ -261,6 +266,7 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
         lease,
         trust_clock,
         ingest: ingest?,
+        billing,
         renewals_limit,
         renewals_batch,
         components,

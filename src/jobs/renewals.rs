@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::json;
 use tracing::{error, warn};
 use uuid::Uuid;
 
 use super::retention::retry;
-use crate::billing::decide;
+use crate::billing::{Confirmation, Decision, Rules, decide};
 use crate::clock::SharedClock;
 use crate::metrics;
 use crate::scheduler::{Job, JobError, Report, RunContext, RunFuture};
@@ -27,6 +28,8 @@ pub struct Renewals {
     pub store: Store,
     /// What time it is.
     pub clock: SharedClock,
+    /// What is sold, and the rules of time around it.
+    pub rules: Rules,
     /// The most that one run handles.
     pub limit: u32,
     /// How many are read at a time.
@@ -49,12 +52,18 @@ pub struct Request {
 pub struct Summary {
     /// Subscriptions looked at.
     pub processed: u32,
-    /// Periods paid with a referral credit; none until there are credits.
+    /// Months paid with three paid invites.
     pub credits_applied: u32,
+    /// Found paid when the payment provider was asked.
+    pub paid: u32,
     /// Marked past due.
     pub past_due: u32,
+    /// Unpaid for as long as a payment may be late: access is withheld.
+    pub suspended: u32,
     /// Ended.
     pub expired: u32,
+    /// The payment provider gave no answer; asked again later.
+    pub uncertain: u32,
     /// Left as they are.
     pub skipped: u32,
     /// Not decided because of an error; due again in the next run.
@@ -72,11 +81,15 @@ pub struct Outcome {
     pub plan: String,
     /// How often it is paid.
     pub billing_cycle: String,
-    /// `marked_past_due`, `expired`, `skipped` or `failed`.
+    /// `applied_referral_credit`, `paid`, `marked_past_due`, `suspended`, `expired`, `plan_changed`, `uncertain`, `skipped` or
+    /// `failed`.
     pub action: &'static str,
     /// Why it was skipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
+    /// Its place among what was due.
+    #[serde(skip)]
+    due: (Option<DateTime<Utc>>, String),
 }
 
 /// What a run did, or would do.
@@ -103,11 +116,13 @@ impl Renewals {
             let wanted = self.batch.min(request.limit - renewed.decided());
             let due = self.store.due_subscriptions(now, after, wanted).await?;
             let Some(newest) = due.last().cloned() else { break };
-            for row in due {
-                let outcome = self.process_one(row, request).await;
+            for outcome in self.process_many(due, request).await {
                 renewed.count(outcome, request.dry_run);
             }
             last = Some(newest);
+        }
+        if !request.dry_run {
+            self.store.settle_doubts().await?;
         }
         let due = self.store.count_due_subscriptions(now).await?;
         let looked_at = if request.dry_run { renewed.summary.processed } else { renewed.summary.failed };
@@ -118,14 +133,40 @@ impl Renewals {
         Ok(renewed)
     }
 
+    /// Together in one transaction; where that fails, each in its own, so that the one that cannot be written fails alone.
+    async fn process_many(&self, due: Vec<DueSubscription>, request: Request) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(due.len());
+        let mut left = due;
+        if !request.dry_run {
+            let ids: Vec<String> = left.iter().map(|due| due.id.clone()).collect();
+            let record = self.record(request);
+            if let Ok(decided) = self.store.renew_many(&ids, &record, &self.rules, Confirmation::Unpaid).await {
+                // Whoever is not among them was decided about by somebody else in the meantime.
+                left.clear();
+                for (due, decision) in decided {
+                    match decision {
+                        Decision::Switch | Decision::Confirm(_) => left.push(due),
+                        decision => outcomes.push(outcome_of(&due, decision.action(), decision.reason())),
+                    }
+                }
+            }
+        }
+        for due in left {
+            outcomes.extend(self.process_one(&due, request).await);
+        }
+        outcomes.sort_by(|one, other| one.due.cmp(&other.due));
+        outcomes
+    }
+
     /// `None`: somebody else decided about it in the meantime.
-    async fn process_one(&self, due: DueSubscription, request: Request) -> Option<Outcome> {
+    async fn process_one(&self, due: &DueSubscription, request: Request) -> Option<Outcome> {
         let now = self.clock.now();
         let decided = if request.dry_run {
-            due.subscription().map(|subscription| Some(decide(&subscription, now)))
+            let decide =
+                |subscription| Some(decide(&subscription, due.credits, Confirmation::Unpaid, &self.rules, now));
+            due.subscription().map(decide)
         } else {
-            let record = RenewalRow { id: Uuid::now_v7(), run_id: request.run_id, decided_at: now };
-            let renewed = self.store.renew(&due.id, &record, |fresh| decide(&fresh.subscription, now)).await;
+            let renewed = self.store.renew(&due.id, &self.record(request), &self.rules, Confirmation::Unpaid).await;
             renewed.map(|renewed| renewed.map(|(_, decision)| decision))
         };
         match decided {
@@ -136,6 +177,10 @@ impl Renewals {
             }
         }
     }
+
+    fn record(&self, request: Request) -> RenewalRow {
+        RenewalRow { run_id: request.run_id, decided_at: self.clock.now() }
+    }
 }
 
 impl Renewed {
@@ -143,13 +188,13 @@ impl Renewed {
         self.summary.processed - self.summary.failed
     }
 
-    fn count(&mut self, outcome: Option<Outcome>, dry_run: bool) {
+    fn count(&mut self, outcome: Outcome, dry_run: bool) {
         self.summary.processed += 1;
-        let Some(outcome) = outcome else {
-            self.summary.skipped += 1;
-            return;
-        };
         let counter = match outcome.action {
+            "applied_referral_credit" => &mut self.summary.credits_applied,
+            "paid" => &mut self.summary.paid,
+            "suspended" => &mut self.summary.suspended,
+            "uncertain" => &mut self.summary.uncertain,
             "marked_past_due" => &mut self.summary.past_due,
             "expired" => &mut self.summary.expired,
             "failed" => &mut self.summary.failed,
@@ -170,9 +215,10 @@ impl Renewed {
     }
 }
 
-fn outcome_of(due: DueSubscription, action: &'static str, reason: Option<&'static str>) -> Outcome {
-    let DueSubscription { user_id, plan, billing_cycle, .. } = due;
-    Outcome { user_id, plan, billing_cycle, action, reason }
+fn outcome_of(due: &DueSubscription, action: &'static str, reason: Option<&'static str>) -> Outcome {
+    let (plan, billing_cycle) = (due.plan().to_owned(), due.billing_cycle().to_owned());
+    let place = (due.next_action_at, due.id.clone());
+    Outcome { user_id: due.user_id.clone(), plan, billing_cycle, action, reason, due: place }
 }
 
 impl Job for Renewals {

@@ -52,6 +52,16 @@ impl Route {
     }
 }
 
+impl Handle<'_> {
+    /// The same for one statement, so that several can be run one after the other.
+    pub(super) fn again(&mut self) -> Handle<'_> {
+        match self {
+            Self::Sqlite(connection, deadline) => Handle::Sqlite(connection, *deadline),
+            Self::Postgres(connection, route) => Handle::Postgres(connection, *route),
+        }
+    }
+}
+
 impl Connection {
     pub(super) fn handle(&mut self) -> Handle<'_> {
         match self {

@@ -3,6 +3,9 @@
 //! A file per noun; each adds its methods to [`Store`]. Every method runs on both engines and has a conformance test in
 //! `tests/it/store.rs` that proves it on both.
 
+mod audit;
+mod billing;
+mod billing_rows;
 mod bulk;
 mod calendar_exceptions;
 mod clock_events;
@@ -13,6 +16,8 @@ mod job_runs;
 mod jobs;
 mod ledger;
 mod postgres;
+mod referrals;
+mod renewals;
 mod subscriptions;
 
 use std::fs::{File, TryLockError};
@@ -26,6 +31,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseTarget;
+pub use audit::{AuditRow, Entry};
+pub use billing::{Applied, Cause, email_key};
 pub use calendar_exceptions::ExceptionRow;
 pub use clock_events::ClockEvent;
 pub use cycles::{CycleRecord, StoredQuote};
@@ -34,7 +41,8 @@ pub use instances::{Instance, Lease, Term};
 pub use job_runs::{Attempt, Finish, JobRun, NewRun, Origin, RunFilter, RunState};
 pub use jobs::KnownJob;
 use postgres::Server;
-pub use subscriptions::{DueSubscription, RenewalRow, SubscriptionRow};
+pub use renewals::RenewalRow;
+pub use subscriptions::DueSubscription;
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");

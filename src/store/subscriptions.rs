@@ -1,37 +1,11 @@
-//! Subscriptions that something is due for, and what was decided about them.
+//! Subscriptions that something is due for.
 
 use chrono::{DateTime, Utc};
-use uuid::Uuid;
 
-use super::dialect::{Tx, by_engine, on};
+use super::billing_rows::StoredSubscription;
+use super::dialect::{Handle, Tx, by_engine, on, within};
 use super::{Store, StoreError};
-use crate::billing::{BillingCycle, Decision, Status, Subscription};
-
-/// A subscription with its key.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SubscriptionRow {
-    /// Key of the row.
-    pub id: String,
-    /// The site's name for the account.
-    pub user_id: String,
-    /// Plan, e.g. `gold`.
-    pub plan: String,
-    /// When something is due of itself.
-    pub next_action_at: Option<DateTime<Utc>>,
-    /// What the rules look at.
-    pub subscription: Subscription,
-}
-
-/// What is written of a decision.
-#[derive(Debug, Clone)]
-pub struct RenewalRow {
-    /// UUIDv7.
-    pub id: Uuid,
-    /// The run it was decided in.
-    pub run_id: Uuid,
-    /// When.
-    pub decided_at: DateTime<Utc>,
-}
+use crate::billing::Subscription;
 
 /// A due subscription as it is stored, not yet understood: one that cannot be must not hide the others.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -40,48 +14,45 @@ pub struct DueSubscription {
     pub id: String,
     /// The site's name for the account.
     pub user_id: String,
-    /// Plan, e.g. `gold`.
-    pub plan: String,
-    /// How often it is paid, as stored.
-    pub billing_cycle: String,
-    status: String,
-    auto_renew: bool,
-    current_period_end: DateTime<Utc>,
     /// When something is due of itself.
     pub next_action_at: Option<DateTime<Utc>>,
+    /// The account's balance of paid invites.
+    pub credits: i64,
+    #[sqlx(flatten)]
+    pub(super) stored: StoredSubscription,
 }
 
 impl DueSubscription {
-    /// What the rules look at.
+    /// Where it stands.
     ///
     /// # Errors
     /// [`StoreError::Unreadable`] for a status or a cycle this version does not know.
     pub fn subscription(&self) -> Result<Subscription, StoreError> {
-        let unreadable = |fault: String| StoreError::Unreadable(format!("subscription {}: {fault}", self.id));
-        Ok(Subscription {
-            status: self.status.parse::<Status>().map_err(unreadable)?,
-            billing_cycle: self.billing_cycle.parse::<BillingCycle>().map_err(unreadable)?,
-            auto_renew: self.auto_renew,
-            current_period_end: self.current_period_end,
+        self.stored.subscription().map_err(|fault| match fault {
+            StoreError::Unreadable(fault) => StoreError::Unreadable(format!("subscription {}: {fault}", self.id)),
+            fault => fault,
         })
     }
-}
 
-impl TryFrom<DueSubscription> for SubscriptionRow {
-    type Error = StoreError;
+    /// Plan, e.g. `gold`.
+    pub fn plan(&self) -> &str {
+        &self.stored.plan
+    }
 
-    fn try_from(row: DueSubscription) -> Result<Self, StoreError> {
-        let subscription = row.subscription()?;
-        let DueSubscription { id, user_id, plan, next_action_at, .. } = row;
-        Ok(Self { id, user_id, plan, next_action_at, subscription })
+    /// How often it is paid, as stored.
+    pub fn billing_cycle(&self) -> &str {
+        &self.stored.billing_cycle
     }
 }
 
-macro_rules! select_one {
+macro_rules! select_due {
     ($suffix:literal) => {
         concat!(
-            "SELECT id, user_id, plan, billing_cycle, status, auto_renew, current_period_end, next_action_at \
-             FROM subscriptions WHERE id = $1",
+            "SELECT s.id, s.user_id, s.next_action_at, CAST((SELECT COALESCE(SUM(c.delta), 0) FROM credits c \
+             WHERE c.user_id = s.user_id) AS BIGINT) AS credits, s.plan, s.billing_cycle, s.status, s.auto_renew, \
+             s.current_period_end, s.anchor_at, s.anchor_months, s.next_terms_at, s.next_plan, s.next_cycle, s.lapsed, \
+             s.lapse_end, s.lapse_status, s.link_id, s.opening_end, s.opening_plan, s.opening_cycle, s.opening_auto_renew, s.choice_at, \
+             s.choice_auto_renew FROM subscriptions s WHERE ",
             $suffix
         )
     };
@@ -98,9 +69,10 @@ impl Store {
         after: Option<(DateTime<Utc>, &str)>,
         limit: u32,
     ) -> Result<Vec<DueSubscription>, StoreError> {
-        const SQL: &str = "SELECT id, user_id, plan, billing_cycle, status, auto_renew, current_period_end, next_action_at \
-             FROM subscriptions WHERE next_action_at <= $1 \
-             AND (next_action_at > $2 OR (next_action_at = $2 AND id > $3)) ORDER BY next_action_at, id LIMIT $4";
+        const SQL: &str = select_due!(
+            "s.next_action_at <= $1 AND (s.next_action_at > $2 OR (s.next_action_at = $2 AND s.id > $3)) \
+             ORDER BY s.next_action_at, s.id LIMIT $4"
+        );
         let (instant, id) = after.unwrap_or((DateTime::UNIX_EPOCH, ""));
         let mut connection = self.reader().await?;
         on!(connection.handle(), DueSubscription, SQL, [now, instant, id, i64::from(limit)], fetch_all)
@@ -117,55 +89,43 @@ impl Store {
         Ok(count)
     }
 
-    /// Decides about one subscription and makes it so, in one transaction: the row is locked, `decide` sees it as it is
-    /// now, and the new state, the moved `next_action_at` and the record of it are written together. `None`: nothing was
-    /// due any more, or this period was decided before; then nothing changed.
+    /// The subscription of an account, with its balance.
     ///
     /// # Errors
-    /// When the database fails; then nothing changed, or (when the commit itself failed) a repeat finds out.
-    pub async fn renew(
-        &self,
-        id: &str,
-        row: &RenewalRow,
-        decide: impl FnOnce(&SubscriptionRow) -> Decision,
-    ) -> Result<Option<(SubscriptionRow, Decision)>, StoreError> {
-        let mut tx = self.begin().await?;
-        let sql = by_engine(&tx.handle(), select_one!(""), select_one!(" FOR UPDATE"));
-        let Some(found) = on!(tx.handle(), DueSubscription, sql, [id], fetch_optional)? else { return Ok(None) };
-        let before = SubscriptionRow::try_from(found)?;
-        if before.next_action_at.is_none_or(|due| due > row.decided_at) {
-            return Ok(None);
-        }
-        let decision = decide(&before);
-        write_decision(&mut tx, &before, &decision, row).await?;
-        tx.commit().await?;
-        Ok(Some((before, decision)))
+    /// When the database fails.
+    pub async fn subscription_of(&self, user_id: &str) -> Result<Option<DueSubscription>, StoreError> {
+        const SQL: &str = select_due!("s.user_id = $1");
+        let mut connection = self.reader().await?;
+        on!(connection.handle(), DueSubscription, SQL, [user_id], fetch_optional)
     }
 }
 
-async fn write_decision(
+/// One subscription, locked.
+pub(super) async fn lock_one(tx: &mut Tx, id: &str) -> Result<Option<DueSubscription>, StoreError> {
+    let sql = by_engine(&tx.handle(), select_due!("s.id = $1"), select_due!("s.id = $1 FOR UPDATE OF s"));
+    on!(tx.handle(), DueSubscription, sql, [id], fetch_optional)
+}
+
+/// Those of some subscriptions that are due at `now` and that nobody else is at, locked, in the order of their keys so that two
+/// never wait for each other.
+pub(super) async fn lock_due(
     tx: &mut Tx,
-    before: &SubscriptionRow,
-    decision: &Decision,
-    row: &RenewalRow,
-) -> Result<(), StoreError> {
-    const UPDATE: &str = "UPDATE subscriptions SET status = $2, next_action_at = $3, updated_at = $4 WHERE id = $1";
-    // A period that was decided before keeps its first record; the row still leaves the queue.
-    const INSERT: &str = "INSERT INTO renewals (id, subscription_id, period_end, run_id, action, status_before, \
-         status_after, decided_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-         ON CONFLICT (subscription_id, period_end) DO NOTHING";
-    let after = decision.status_after(before.subscription.status);
-    on!(tx.handle(), UPDATE, [&before.id, after.name(), decision.next_action_at(), row.decided_at])?;
-    if decision.takes_effect() {
-        let (id, run_id) = (row.id.to_string(), row.run_id.to_string());
-        let (action, status_before) = (decision.action(), before.subscription.status.name());
-        let period_end = before.subscription.current_period_end;
-        let status_after = after.name();
-        on!(
-            tx.handle(),
-            INSERT,
-            [id, &before.id, period_end, run_id, action, status_before, status_after, row.decided_at]
-        )?;
+    ids: &[String],
+    now: DateTime<Utc>,
+) -> Result<Vec<DueSubscription>, StoreError> {
+    const SQLITE: &str =
+        select_due!("s.next_action_at <= $2 AND s.id IN (SELECT value FROM json_each($1)) ORDER BY s.id");
+    const POSTGRES: &str =
+        select_due!("s.next_action_at <= $2 AND s.id = ANY($1) ORDER BY s.id FOR UPDATE OF s SKIP LOCKED");
+    match tx.handle() {
+        Handle::Sqlite(connection, deadline) => {
+            let ids = serde_json::to_string(ids).unwrap_or_default();
+            let query = sqlx::query_as::<sqlx::Sqlite, DueSubscription>(SQLITE).bind(ids).bind(now);
+            within(deadline, query.fetch_all(connection)).await
+        }
+        Handle::Postgres(connection, route) => {
+            let query = sqlx::query_as::<sqlx::Postgres, DueSubscription>(POSTGRES).bind(ids).bind(now);
+            within(route.deadline, query.persistent(!route.pooled).fetch_all(connection)).await
+        }
     }
-    Ok(())
 }

@@ -21,5 +21,7 @@ mod serving;
 mod sim_massive;
 mod sim_sentry;
 mod simulated_exchange;
+#[macro_use]
 mod store;
+mod store_billing;
 mod tidy;

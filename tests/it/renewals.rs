@@ -52,13 +52,13 @@ async fn the_night_decides_about_everybody_who_is_due(engine: Engine) {
     world.advance_to(&running, instant("2027-03-14T07:00:00Z")).await;
     assert_eq!(
         states(&world).await,
-        "a-renews past_due\nb-leaves expired\nc-stops expired\nd-late past_due\ne-later active due"
+        "a-renews past_due due\nb-leaves expired\nc-stops expired\nd-late past_due due\ne-later active due"
     );
     let runs = world.ledger(&running, "renewals").await;
     let stats: Value = serde_json::from_str(runs[0].stats.as_deref().unwrap()).unwrap();
     assert_eq!(
         stats,
-        json!({"processed": 4, "credits_applied": 0, "past_due": 1, "expired": 2, "skipped": 1, "failed": 0, "remaining": 0})
+        json!({"processed": 4, "credits_applied": 0, "paid": 0, "past_due": 2, "suspended": 0, "expired": 2, "uncertain": 0, "skipped": 0, "failed": 0, "remaining": 0})
     );
     let records = "SELECT subscription_id || ' ' || action || ' ' || status_before || ' > ' || status_after FROM renewals ORDER BY 1";
     assert_eq!(
@@ -67,6 +67,7 @@ async fn the_night_decides_about_everybody_who_is_due(engine: Engine) {
             "s-a-renews marked_past_due active > past_due",
             "s-b-leaves expired canceled > expired",
             "s-c-stops expired active > expired",
+            "s-d-late marked_past_due past_due > past_due",
         ]
     );
     running.stop().await;
@@ -142,7 +143,7 @@ async fn a_subscription_that_cannot_be_read_does_not_stop_the_others() {
         let summary = &body["summary"];
         assert_eq!([&summary["failed"], &summary["past_due"]], [&json!(2), &json!(1)], "{body}");
     }
-    assert_eq!(states(&world).await, "a trialing due\nb lunar due\nc past_due");
+    assert_eq!(states(&world).await, "a trialing due\nb lunar due\nc past_due due");
     running.stop().await;
 }
 

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bellwether::billing::{Decision, Status, decide};
 use bellwether::calendar::Written;
 use bellwether::market::{Cycle, Price, Quote, QuoteFlags};
 use bellwether::store::{
-    Access, ClockEvent, CycleRecord, ExceptionRow, Finish, JobRun, KnownJob, NewRun, Origin, RenewalRow, RunFilter,
-    RunState, Store, StoreError, Term,
+    Access, ClockEvent, CycleRecord, ExceptionRow, Finish, JobRun, KnownJob, NewRun, Origin, RunFilter, RunState,
+    Store, StoreError, Term,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
@@ -40,8 +39,6 @@ on_both_engines!(
     events_of_the_clock_are_kept,
     the_ledger_is_listed_and_forgotten,
     a_cycle_is_kept_whole_and_a_quote_never_goes_back,
-    a_period_is_decided_once,
-    what_is_due_is_paged_in_order,
     racing_claims_have_one_winner,
     migrating_twice_changes_nothing,
     exceptions_of_the_calendar_are_kept_and_withdrawn,
@@ -421,59 +418,6 @@ async fn a_cycle_is_kept_whole_and_a_quote_never_goes_back(engine: Engine) {
     store.save_cycle(&cycle(late + TimeDelta::seconds(180)), &many).await.unwrap();
     assert_eq!(store.quotes().await.unwrap().len(), 7_022);
     assert_eq!(store.prune_cycles(late + TimeDelta::days(1)).await.unwrap(), 2, "the newest cycle stays");
-}
-
-async fn subscribe(database: &Database, id: &str, status: Status, due: DateTime<Utc>) {
-    let at = due.to_rfc3339();
-    database
-        .execute(format!(
-            "INSERT INTO subscriptions (id, user_id, plan, billing_cycle, status, auto_renew, current_period_end, \
-             next_action_at, updated_at) VALUES ('{id}', 'u-{id}', 'gold', 'annual', '{status}', true, '{at}', '{at}', '{at}')"
-        ))
-        .await;
-}
-
-async fn a_period_is_decided_once(engine: Engine) {
-    let database = Database::create(engine).await;
-    let store = database.store().await;
-    let (due, now) = (instant(SLOT), instant(SLOT) + TimeDelta::hours(1));
-    subscribe(&database, "s1", Status::Active, due).await;
-    let record = |at| RenewalRow { id: Uuid::now_v7(), run_id: Uuid::now_v7(), decided_at: at };
-    let early = store.renew("s1", &record(due - TimeDelta::seconds(1)), |_| Decision::Expire).await.unwrap();
-    assert_eq!(early, None, "it is not due yet");
-    let (before, decision) =
-        store.renew("s1", &record(now), |row| decide(&row.subscription, now)).await.unwrap().unwrap();
-    assert_eq!(
-        (before.user_id.as_str(), before.subscription.status, decision),
-        ("u-s1", Status::Active, Decision::MarkPastDue)
-    );
-    assert_eq!(store.renew("s1", &record(now), |_| Decision::Expire).await.unwrap(), None, "nothing is due any more");
-    assert_eq!(store.renew("nobody", &record(now), |_| Decision::Expire).await.unwrap(), None);
-    // Somebody puts it back into the queue for the same period: the record stays one.
-    database.execute(format!("UPDATE subscriptions SET next_action_at = '{}'", due.to_rfc3339())).await;
-    store.renew("s1", &record(now), |_| Decision::Expire).await.unwrap().unwrap();
-    assert_eq!(database.query("SELECT action FROM renewals").await, ["marked_past_due"]);
-    assert_eq!(store.count_due_subscriptions(now).await.unwrap(), 0);
-}
-
-async fn what_is_due_is_paged_in_order(engine: Engine) {
-    let database = Database::create(engine).await;
-    let store = database.store().await;
-    let now = instant(SLOT);
-    for (id, minutes) in [("c", 2), ("a", 5), ("b", 5), ("later", -5)] {
-        subscribe(&database, id, Status::Active, now - TimeDelta::minutes(minutes)).await;
-    }
-    assert_eq!(store.count_due_subscriptions(now).await.unwrap(), 3);
-    let mut seen = Vec::new();
-    let mut after: Option<(DateTime<Utc>, String)> = None;
-    loop {
-        let key = after.as_ref().map(|(at, id)| (*at, id.as_str()));
-        let page = store.due_subscriptions(now, key, 1).await.unwrap();
-        let Some(row) = page.last() else { break };
-        after = Some((row.next_action_at.unwrap(), row.id.clone()));
-        seen.push(row.id.clone());
-    }
-    assert_eq!(seen, ["a", "b", "c"]);
 }
 
 async fn racing_claims_have_one_winner(engine: Engine) {

@@ -1,0 +1,119 @@
+//! What is sold and the rules of time around it.
+
+use std::collections::BTreeMap;
+
+use chrono::TimeDelta;
+
+use super::reader::Reader;
+use crate::billing::{BillingCycle, Currency, FREE, Money, Plan, Rules};
+
+const PLANS: &str = "billing.api_limits";
+
+pub(super) fn read(reader: &mut Reader<'_>) -> Rules {
+    let currency = reader.parse("billing.currency", "a currency code such as \"USD\"").unwrap_or(Currency::USD);
+    let mut plans = read_plans(reader);
+    read_prices(reader, &mut plans, BillingCycle::Monthly, currency);
+    read_prices(reader, &mut plans, BillingCycle::Annual, currency);
+    read_aliases(reader, &mut plans);
+    read_paypal_plans(reader, &mut plans);
+    let days = |reader: &mut Reader<'_>, key| TimeDelta::days(reader.integer(key, 0_i64..=365));
+    let grace = days(reader, "billing.grace_days");
+    let give_up = days(reader, "billing.give_up_days");
+    if give_up < grace {
+        let message = "a subscription would be given up before its grace ends";
+        reader.refuse("billing.give_up_days", message, "choose at least billing.grace_days");
+    }
+    Rules {
+        plans,
+        grace,
+        give_up,
+        first_payment: days(reader, "billing.first_payment_days"),
+        ask_again: TimeDelta::minutes(reader.integer("billing.ask_again_minutes", 1_i64..=1_440)),
+        invites_per_month: reader.integer("billing.invites_per_month", 1_i64..=1_000),
+    }
+}
+
+fn read_plans(reader: &mut Reader<'_>) -> BTreeMap<String, Plan> {
+    let fix = "write each as \"plan calls\", e.g. \"gold 100000\"";
+    let mut plans = BTreeMap::new();
+    for item in reader.list(PLANS) {
+        match words(&item).map(|[name, limit]| (name.to_lowercase(), limit.parse())) {
+            Some((name, Ok(api_limit))) => {
+                let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+                let is_new = plans.insert(name, Plan { api_limit, ..Plan::default() }).is_none();
+                if !is_name || !is_new {
+                    let message = format!("{item:?}: a plan has a name of its own, of letters, digits and dashes");
+                    reader.refuse(PLANS, message, fix);
+                }
+            }
+            _ => reader.refuse(PLANS, format!("{item:?} is not a plan and its API calls a month"), fix),
+        }
+    }
+    if !plans.contains_key(FREE) {
+        reader.refuse(PLANS, "there is no plan \"free\": it is what an account has that does not pay", fix);
+    }
+    plans
+}
+
+fn read_prices(reader: &mut Reader<'_>, plans: &mut BTreeMap<String, Plan>, cycle: BillingCycle, currency: Currency) {
+    let key = match cycle {
+        BillingCycle::Monthly => "billing.monthly_prices",
+        BillingCycle::Annual => "billing.annual_prices",
+    };
+    let fix = "write each as \"plan amount\", e.g. \"gold 79.99\"";
+    for item in reader.list(key) {
+        let Some([name, amount]) = words(&item) else {
+            reader.refuse(key, format!("{item:?} is not a plan and its price"), fix);
+            continue;
+        };
+        match (plans.get_mut(name), Money::parse(amount, currency)) {
+            (None, _) => {
+                reader.refuse(key, format!("{item:?}: there is no plan {name:?}"), "name it in billing.api_limits")
+            }
+            (_, Err(fault)) => reader.refuse(key, fault, fix),
+            (_, Ok(price)) if price.minor <= 0 => {
+                reader.refuse(key, format!("{item:?}: a price is more than zero"), fix);
+            }
+            (Some(plan), Ok(price)) => match cycle {
+                BillingCycle::Monthly => plan.monthly.push(price),
+                BillingCycle::Annual => plan.annual.push(price),
+            },
+        }
+    }
+}
+
+fn read_aliases(reader: &mut Reader<'_>, plans: &mut BTreeMap<String, Plan>) {
+    let (key, fix) = ("billing.aliases", "write each as \"older plan\", e.g. \"premium gold\"");
+    for item in reader.list(key) {
+        match words(&item) {
+            Some([alias, _]) if plans.contains_key(alias) => {
+                reader.refuse(key, format!("{item:?}: {alias:?} is a plan itself"), fix);
+            }
+            Some([alias, name]) if plans.contains_key(name) => {
+                let alias = alias.to_lowercase();
+                plans.entry(name.to_owned()).and_modify(|plan| plan.aliases.push(alias));
+            }
+            _ => reader.refuse(key, format!("{item:?} is not an older name and a plan"), fix),
+        }
+    }
+}
+
+fn read_paypal_plans(reader: &mut Reader<'_>, plans: &mut BTreeMap<String, Plan>) {
+    let key = "billing.paypal_plans";
+    let fix = "write each as \"id plan cycle\", e.g. \"P-5ML4271244454362WXNWU5NQ gold monthly\"";
+    for item in reader.list(key) {
+        let found = words(&item).and_then(|[id, name, cycle]| {
+            let plan = plans.get_mut(name)?;
+            Some((id.to_owned(), plan, cycle.parse().ok()?))
+        });
+        match found {
+            Some((id, plan, BillingCycle::Monthly)) => plan.paypal_monthly.push(id),
+            Some((id, plan, BillingCycle::Annual)) => plan.paypal_annual.push(id),
+            None => reader.refuse(key, format!("{item:?} is not PayPal's id of a plan, a plan and a cycle"), fix),
+        }
+    }
+}
+
+fn words<const N: usize>(item: &str) -> Option<[&str; N]> {
+    item.split_whitespace().collect::<Vec<_>>().try_into().ok()
+}
