@@ -277,6 +277,7 @@ impl Daemon {
             lifecycle: Arc::clone(&self.lifecycle),
             cron_secrets: config.cron_secrets.clone(),
             operator_tokens: config.operator_tokens.clone(),
+            site: config.site.clone(),
             allowed_hosts: config.allowed_hosts.clone(),
             http: config.http.clone(),
         });

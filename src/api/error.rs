@@ -56,6 +56,12 @@ impl Problem {
         Self { retry_after_seconds, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) }
     }
 
+    /// Asked too often; worth asking again in a while.
+    pub fn too_many(code: &'static str, detail: impl Into<String>, retry_after_seconds: u64) -> Self {
+        let retry_after_seconds = Some(retry_after_seconds);
+        Self { retry_after_seconds, ..Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail) }
+    }
+
     /// The problem in any error of the framework.
     pub fn of(error: Error) -> Self {
         match error.downcast::<Self>() {

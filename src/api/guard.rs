@@ -75,14 +75,33 @@ pub fn check_cron_secret(app: &App, request: &Request) -> Result<(), Problem> {
 /// # Errors
 /// 401 `unauthorized`, the same for a missing, a wrong and an unconfigured token.
 pub fn check_operator(app: &App, request: &Request) -> Result<(), Problem> {
+    check_bearer(
+        &app.operator_tokens,
+        request,
+        "this call is for operators: send Authorization: Bearer with the token in OPERATOR_TOKEN",
+    )
+}
+
+/// Checks `Authorization: Bearer` against every token of the site's server.
+///
+/// # Errors
+/// 401 `unauthorized`, the same for a missing, a wrong and an unconfigured token.
+pub fn check_site(app: &App, request: &Request) -> Result<(), Problem> {
+    check_bearer(
+        &app.site.tokens,
+        request,
+        "this call is for the site's server: send Authorization: Bearer with the token in SITE_TOKEN",
+    )
+}
+
+fn check_bearer(tokens: &[SecretString], request: &Request, detail: &str) -> Result<(), Problem> {
     let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token =
         given.and_then(|given| given.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    if token.is_some_and(|(_, token)| is_one_of(&app.operator_tokens, token.trim().as_bytes())) {
+    if token.is_some_and(|(_, token)| is_one_of(tokens, token.trim().as_bytes())) {
         return Ok(());
     }
     metrics::http_rejected("unauthorized");
-    let detail = "this call is for operators: send Authorization: Bearer with the token in OPERATOR_TOKEN";
     Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail))
 }
 

@@ -2,6 +2,7 @@
 //! database.
 
 mod accept;
+mod account;
 mod billing;
 mod cached;
 mod calendar;
@@ -13,6 +14,7 @@ mod health;
 mod hours;
 mod observe;
 mod query;
+mod referrals;
 mod routes;
 mod schedule;
 mod server;
@@ -27,7 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::calendar::SharedCalendars;
 use crate::clock::SharedClock;
-use crate::config::HttpConfig;
+use crate::config::{HttpConfig, SiteConfig};
 use crate::ingest::Board;
 use crate::jobs::{MarketData, Renewals};
 use crate::ops::calendars::CalendarKeeper;
@@ -102,6 +104,8 @@ pub struct App {
     pub cron_secrets: Vec<SecretString>,
     /// Accepted tokens of operators.
     pub operator_tokens: Vec<SecretString>,
+    /// What concerns the site: its tokens, its address, its limits.
+    pub site: SiteConfig,
     /// Host names that are answered.
     pub allowed_hosts: Vec<String>,
     /// Limits of requests.

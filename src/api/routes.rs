@@ -11,7 +11,7 @@ use super::guard::KnownHosts;
 use super::observe::Observed;
 use crate::metrics::RouteTimes;
 
-use super::{App, billing, calendar, exceptions, health, hours, schedule, stocks};
+use super::{App, account, billing, calendar, exceptions, health, hours, referrals, schedule, stocks};
 
 /// What kind of path it is: its methods, and the manner of its errors.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,12 @@ pub fn api(app: Arc<App>) -> BoxEndpoint<'static, Response> {
         ("/api/stats/gainers-losers", Read, get(stocks::gainers_losers)),
         ("/api/market-hours", Read, get(hours::market_hours)),
         ("/api/billing/process-renewals", Write, post(billing::process_renewals)),
+        ("/api/billing/current-plan", Read, get(account::current_plan)),
+        ("/api/billing/cancel", Write, post(account::cancel)),
+        ("/api/referrals/link", Read, get(referrals::link)),
+        ("/api/referrals/summary", Read, get(referrals::summary)),
+        ("/api/referrals/invite", Write, post(referrals::invite)),
+        ("/api/referrals/webhook/mark-paid", Write, post(referrals::mark_paid)),
         ("/api/v1/calendar", Modern(READ), get(calendar::venues)),
         ("/api/v1/calendar/:mic", Modern(READ), get(calendar::venue)),
         ("/api/v1/calendar/:mic/at", Modern(READ), get(calendar::at)),

@@ -31,7 +31,7 @@ pub fn address_of(config: &Config) -> SocketAddr {
 /// # Errors
 /// When nobody answers in time, or what answers is no HTTP.
 pub async fn get(address: SocketAddr, config: &Config, path: &str) -> anyhow::Result<(u16, String)> {
-    ask(address, config, &format!("GET {path}"), "", "").await
+    ask(address, config, &format!("GET {path}"), "", "", DEADLINE).await
 }
 
 /// One plain POST of a JSON body by an operator.
@@ -50,7 +50,29 @@ pub async fn post(
         token.expose_secret(),
         body.len()
     );
-    ask(address, config, &format!("POST {path}"), &headers, body).await
+    ask(address, config, &format!("POST {path}"), &headers, body, DEADLINE).await
+}
+
+/// The longest a run may take that is asked for with the cron secret.
+const RUN_DEADLINE: Duration = Duration::from_mins(30);
+
+/// One plain POST of a JSON body by whoever has the cron secret; the answer comes when the run has ended.
+///
+/// # Errors
+/// When nobody answers in time, or what answers is no HTTP.
+pub async fn post_cron(
+    address: SocketAddr,
+    config: &Config,
+    path: &str,
+    secret: &SecretString,
+    body: &str,
+) -> anyhow::Result<(u16, String)> {
+    let headers = format!(
+        "X-Cron-Secret: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
+        secret.expose_secret(),
+        body.len()
+    );
+    ask(address, config, &format!("POST {path}"), &headers, body, RUN_DEADLINE).await
 }
 
 /// A whole HTTP client would be most of a command's start.
@@ -60,6 +82,7 @@ async fn ask(
     what: &str,
     headers: &str,
     body: &str,
+    deadline: Duration,
 ) -> anyhow::Result<(u16, String)> {
     let host = config.allowed_hosts.iter().find(|host| *host != "*").map(|host| host.trim_start_matches('.'));
     let host = host.unwrap_or("localhost");
@@ -71,7 +94,7 @@ async fn ask(
         stream.take(MOST_BYTES).read_to_end(&mut answer).await?;
         anyhow::Ok(String::from_utf8_lossy(&answer).into_owned())
     };
-    let answer = tokio::time::timeout(DEADLINE, asked).await.context("no answer in time")??;
+    let answer = tokio::time::timeout(deadline, asked).await.context("no answer in time")??;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let status = head.split_whitespace().nth(1).and_then(|status| status.parse().ok());
     Ok((status.context("the answer is no HTTP")?, body.to_owned()))

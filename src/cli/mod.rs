@@ -10,6 +10,7 @@ mod jobs;
 mod migrate;
 mod operate;
 mod output;
+mod renewals;
 mod runs;
 mod serve;
 mod simulate;
@@ -85,6 +86,9 @@ enum Command {
     /// Ingestion
     #[command(subcommand)]
     Ingest(ingest::Command),
+    /// Renewals of subscriptions
+    #[command(subcommand)]
+    Renewals(renewals::Command),
     /// Check what can be wrong, and say how to mend it
     Doctor(doctor::Arguments),
     /// Ask a running daemon whether it is ready
@@ -144,6 +148,7 @@ async fn dispatch(arguments: Arguments, environment: &Environment) -> anyhow::Re
         Command::Ingest(command) => {
             ingest::run(&command, &load()?, arguments.log.as_deref(), SystemClock::start()).await
         }
+        Command::Renewals(command) => renewals::run(&command, &load()?, SystemClock::start()).await.map(done),
         Command::Doctor(command) => doctor::run(&command, &load()?, SystemClock::start()).await,
         Command::Healthcheck(command) => healthcheck::run(&command, &load()?).await,
         Command::Version(command) => version::run(&command).map(done),

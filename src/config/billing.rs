@@ -3,9 +3,36 @@
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
+use secrecy::SecretString;
+use url::Url;
 
 use super::reader::Reader;
 use crate::billing::{BillingCycle, Currency, FREE, Money, Plan, Rules};
+
+/// The site whose accounts are kept here.
+#[derive(Debug, Clone)]
+pub struct SiteConfig {
+    /// Accepted tokens of its server, newest first; none: its calls are closed.
+    pub tokens: Vec<SecretString>,
+    /// Where its pages are; links in letters and invites begin with it.
+    pub frontend_url: String,
+    /// Invites that one account may send within an hour.
+    pub invites_per_hour: u32,
+    /// Domains whose addresses cannot be invited, in small letters.
+    pub disposable_domains: Vec<String>,
+}
+
+pub(super) fn read_site(reader: &mut Reader<'_>) -> SiteConfig {
+    let tokens = reader.secrets("site.token");
+    let frontend_url = reader.text("site.frontend_url").unwrap_or_default();
+    if !Url::parse(&frontend_url).is_ok_and(|url| url.has_host() && ["http", "https"].contains(&url.scheme())) {
+        reader.refuse("site.frontend_url", format!("{frontend_url:?} is not an address"), "write https://HOST");
+    }
+    let invites_per_hour = reader.integer("referrals.invites_per_hour", 1_u32..=10_000);
+    let domains = reader.list("referrals.disposable_domains");
+    let disposable_domains = domains.iter().map(|domain| domain.trim_start_matches('@').to_lowercase()).collect();
+    SiteConfig { tokens, frontend_url, invites_per_hour, disposable_domains }
+}
 
 const PLANS: &str = "billing.api_limits";
 

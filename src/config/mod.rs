@@ -23,6 +23,7 @@ use url::Url;
 
 use crate::billing::Rules;
 use crate::calendar::Calendars;
+pub use billing::SiteConfig;
 pub use components::{COMPONENT_MARKS, ComponentConfig, ComponentMisfire, ComponentOverlap, ComponentRuns};
 pub use database::DatabaseTarget;
 pub use ingest::{IngestConfig, MassiveConfig, ProviderConfig};
@@ -157,6 +158,8 @@ pub struct Config {
     pub trust_clock: bool,
     /// Ingestion.
     pub ingest: IngestConfig,
+    /// The site.
+    pub site: SiteConfig,
     /// What is sold, and the rules of time around it.
     pub billing: Rules,
     /// Subscriptions one run handles.
@@ -240,6 +243,7 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
     let lease = seconds(reader, "schedule.lease_seconds", 2..=60);
     let trust_clock = reader.boolean("schedule.trust_clock");
     let ingest = ingest::read(reader);
+    let site = billing::read_site(reader);
     let billing = billing::read(reader);
     let renewals_limit = reader.integer("renewals.limit", 1..=1_000_000);
     let renewals_batch = reader.integer("renewals.batch", 1..=10_000);
@@ -266,6 +270,7 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
         lease,
         trust_clock,
         ingest: ingest?,
+        site,
         billing,
         renewals_limit,
         renewals_batch,

@@ -16,6 +16,9 @@ pub(super) fn refuse_exposure(reader: &mut Reader<'_>, config: &Config, secret_k
     if !config.operator_tokens.is_empty() {
         refuse_weak(reader, "operator_token", "OPERATOR_TOKEN", &config.operator_tokens);
     }
+    if !config.site.tokens.is_empty() {
+        refuse_weak(reader, "site.token", "SITE_TOKEN", &config.site.tokens);
+    }
     if config.allowed_hosts.is_empty() || config.allowed_hosts.iter().any(|host| host == "*") {
         let fix = "name the hosts: ALLOWED_HOSTS=api.example.com";
         reader.refuse("allowed_hosts", "production must not answer to every host name", fix);

@@ -30,6 +30,10 @@ const OLDER_NAMES: &[(&str, &[&str])] = &[
     ("sentry.dsn", &["SENTRY_DSN"]),
     ("sentry.release", &["RELEASE"]),
     ("renewals.limit", &["RENEWAL_LIMIT"]),
+    ("site.token", &["SITE_TOKEN"]),
+    ("site.frontend_url", &["FRONTEND_URL"]),
+    ("referrals.invites_per_hour", &["REFERRAL_INVITES_PER_HOUR"]),
+    ("referrals.disposable_domains", &["DISPOSABLE_EMAIL_DOMAINS"]),
 ];
 
 /// The largest secret file that is read, in bytes.

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use super::billing_rows::{load_account, load_adopted, write_effect, write_subscription};
 use super::dialect::{Handle, Tx, by_engine, on};
 use super::{Store, StoreError, audit};
-use crate::billing::{Account, Effect, Event, Rules, What, apply_and_adopt, settle};
+use crate::billing::{Account, Choice, Effect, Event, Rules, What, apply_and_adopt, choose, settle};
 
 /// Who or what changes an account, for the audit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,29 @@ impl Store {
     ) -> Result<Applied, StoreError> {
         let mut tx = self.begin().await?;
         apply_in(&mut tx, event, rules, now).await
+    }
+
+    /// Keeps the account holder's own word on whether it goes on. `None`: there is no subscription.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing changed, or (when the commit itself failed) a repeat finds out.
+    pub async fn choose(
+        &self,
+        user_id: &str,
+        choice: Choice,
+        rules: &Rules,
+        cause: &Cause,
+    ) -> Result<Option<Account>, StoreError> {
+        let mut tx = self.begin().await?;
+        lock_account(&mut tx, user_id).await?;
+        let before = load_account(&mut tx.handle(), user_id, true).await?;
+        if before.subscription.is_none() {
+            return Ok(None);
+        }
+        let (after, effects) = choose(&before, choice, rules);
+        write_change(&mut tx, user_id, &before, &after, &effects, rules, cause, choice.at).await?;
+        tx.commit().await?;
+        Ok(Some(after))
     }
 
     /// What is known of an account's money.
@@ -213,9 +236,16 @@ fn email_of(event: &Event) -> Option<&str> {
     }
 }
 
-/// The form in which two ways of writing one address are the same.
+/// The form in which two ways of writing one address are the same: in small letters, without what follows a plus in the name, and for
+/// Gmail, which ignores them, without points.
 pub fn email_key(email: &str) -> String {
-    email.trim().to_lowercase()
+    let email = email.trim().to_lowercase();
+    let Some((name, domain)) = email.rsplit_once('@') else { return email };
+    let name = name.split('+').next().unwrap_or_default();
+    match domain {
+        "gmail.com" | "googlemail.com" => format!("{}@gmail.com", name.replace('.', "")),
+        _ => format!("{name}@{domain}"),
+    }
 }
 
 /// Makes the account if there is none; an address that is not known yet is kept.
@@ -246,7 +276,7 @@ fn referral_code() -> String {
     digest.iter().take(10).map(|byte| char::from(LETTERS[usize::from(byte & 31)])).collect()
 }
 
-async fn lock_account(tx: &mut Tx, user_id: &str) -> Result<(), StoreError> {
+pub(super) async fn lock_account(tx: &mut Tx, user_id: &str) -> Result<(), StoreError> {
     const SQL: &str = "SELECT user_id FROM accounts WHERE user_id = $1";
     const LOCKED: &str = "SELECT user_id FROM accounts WHERE user_id = $1 FOR UPDATE";
     let sql = by_engine(&tx.handle(), SQL, LOCKED);

@@ -41,6 +41,7 @@ pub use instances::{Instance, Lease, Term};
 pub use job_runs::{Attempt, Finish, JobRun, NewRun, Origin, RunFilter, RunState};
 pub use jobs::KnownJob;
 use postgres::Server;
+pub use referrals::{Invited, MarkedPaid, ReferralSummary};
 pub use renewals::RenewalRow;
 pub use subscriptions::DueSubscription;
 

@@ -23,5 +23,6 @@ mod sim_sentry;
 mod simulated_exchange;
 #[macro_use]
 mod store;
+mod referrals;
 mod store_billing;
 mod tidy;

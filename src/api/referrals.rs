@@ -1,0 +1,202 @@
+//! `/api/referrals/..`: what the site asks for its accounts. Only the site may: its server says for whom, in `user_id`.
+
+use std::sync::Arc;
+
+use poem::http::{StatusCode, header};
+use poem::web::Data;
+use poem::{Body, Request, Response, Result, handler};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::App;
+use super::error::Problem;
+use super::guard::{check_site, read_body};
+use super::query::{Query, bad_parameter};
+use crate::store::{Cause, Invited, MarkedPaid, StoreError};
+
+/// The longest name that the site may have for an account, in bytes.
+const LONGEST_USER_ID: usize = 128;
+
+/// The longest address there can be (RFC 5321), in bytes.
+const LONGEST_EMAIL: usize = 254;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InviteAsked {
+    user_id: Value,
+    #[serde(alias = "invitee_email")]
+    email: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct MarkAsked {
+    referral_code: Option<String>,
+    #[serde(alias = "email")]
+    invitee_email: Option<String>,
+}
+
+/// The account's own code, and the page of the site that it leads to.
+#[handler]
+pub async fn link(app: Data<&Arc<App>>, request: &Request) -> Result<Response> {
+    check_site(&app, request)?;
+    let user_id = user_of_query(request)?;
+    let code = app.store.referral_code(&user_id, None, app.clock.now()).await.map_err(|fault| away(&fault))?;
+    // The address is the configuration's: a header of the request does not decide where people are sent.
+    let link = format!("{}/?ref={code}", app.site.frontend_url.trim_end_matches('/'));
+    Ok(answer(StatusCode::OK, &json!({ "success": true, "referral_code": code, "referral_link": link })))
+}
+
+/// Invites an address: `{"user_id", "email"}`.
+#[handler]
+pub async fn invite(app: Data<&Arc<App>>, request: &Request, body: Body) -> Result<Response> {
+    check_site(&app, request)?;
+    let asked: InviteAsked = read(&app, body, "{\"user_id\": .., \"email\": ..}").await?;
+    let user_id = user_of(&asked.user_id)?;
+    let email = email_of(&asked.email)?;
+    refuse_disposable(&app, &email)?;
+    let limit = app.site.invites_per_hour;
+    let now = app.clock.now();
+    match app.store.invite(&user_id, &email, limit, now).await.map_err(|fault| away(&fault))? {
+        Invited::New(id) => Ok(answer(StatusCode::CREATED, &json!({ "success": true, "status": "ok", "id": id }))),
+        Invited::Exists(id) => Ok(answer(StatusCode::OK, &json!({ "success": true, "status": "exists", "id": id }))),
+        Invited::Taken => {
+            let detail = "this address was invited by another account, or has one itself";
+            Err(Problem::new(StatusCode::CONFLICT, "already_invited", detail).into())
+        }
+        Invited::Own => {
+            let detail = "nobody can invite their own address";
+            Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "self_referral", detail).into())
+        }
+        Invited::TooMany(at) => {
+            let detail = format!("{limit} invites within an hour are the most");
+            let seconds = (at - now).num_seconds().max(1).unsigned_abs();
+            Err(Problem::too_many("invite_limit", detail, seconds).into())
+        }
+    }
+}
+
+/// How the account's invites stand.
+#[handler]
+pub async fn summary(app: Data<&Arc<App>>, request: &Request) -> Result<Response> {
+    check_site(&app, request)?;
+    let user_id = user_of_query(request)?;
+    let found = app.store.referral_summary(&user_id).await.map_err(|fault| away(&fault))?;
+    let per_month = app.renewals.rules.invites_per_month;
+    let earned_months = found.earned.max(0) / per_month;
+    Ok(answer(
+        StatusCode::OK,
+        &json!({
+            "success": true,
+            "inviter_id": user_id,
+            "total_invited": found.invited,
+            "total_accepted": found.accepted,
+            "total_paid": found.paid,
+            "rewards_months_earned": earned_months,
+            "rewards_months_granted": found.redeemed_months,
+            "free_months_redeemed": found.redeemed_months,
+            "pending_rewards_months": found.balance.max(0) / per_month,
+            "paid_invites_left": found.balance,
+        }),
+    ))
+}
+
+/// The site says that an invited account pays: `{"invitee_email", "referral_code"}`, the address needed where the code has several
+/// open invites.
+#[handler]
+pub async fn mark_paid(app: Data<&Arc<App>>, request: &Request, body: Body) -> Result<Response> {
+    check_site(&app, request)?;
+    let asked: MarkAsked = read(&app, body, "{\"invitee_email\": .., \"referral_code\": ..}").await?;
+    let code = asked.referral_code.as_deref().map(str::trim).filter(|code| !code.is_empty());
+    let email = asked.invitee_email.as_deref().map(email_of).transpose()?;
+    if code.is_none() && email.is_none() {
+        return Err(bad_body("invitee_email or referral_code is needed").into());
+    }
+    let cause = Cause { actor: "site".to_owned(), cause: "mark-paid".to_owned(), request_id: request_id(request) };
+    let marked = app.store.mark_invite_paid(code, email.as_deref(), &cause, app.clock.now()).await;
+    let (status, id) = match marked.map_err(|fault| away(&fault))? {
+        MarkedPaid::Paid(id) => ("ok", id),
+        MarkedPaid::Already(id) => ("exists", id),
+        MarkedPaid::Unknown => {
+            return Err(Problem::not_found("nobody invited that address, or not by that code").into());
+        }
+        MarkedPaid::Ambiguous => {
+            let detail = "several invites of that code are open: say which in invitee_email";
+            return Err(Problem::new(StatusCode::CONFLICT, "ambiguous", detail).into());
+        }
+    };
+    Ok(answer(StatusCode::OK, &json!({ "success": true, "status": status, "id": id })))
+}
+
+/// A name of the site's for an account: text, or a number as the old site had them.
+pub(super) fn user_of(value: &Value) -> Result<String, Problem> {
+    let text = match value {
+        Value::String(text) => text.trim().to_owned(),
+        Value::Number(number) if number.is_u64() => number.to_string(),
+        _ => String::new(),
+    };
+    let is_plain = text.chars().all(|letter| !letter.is_control());
+    if text.is_empty() || text.len() > LONGEST_USER_ID || !is_plain {
+        return Err(bad_body(&format!(
+            "user_id must be the site's name for the account, 1 to {LONGEST_USER_ID} bytes"
+        )));
+    }
+    Ok(text)
+}
+
+pub(super) fn user_of_query(request: &Request) -> Result<String, Problem> {
+    let query = Query::of(request.uri(), &["user_id"])?;
+    let user = query.text("user_id").ok_or_else(|| bad_parameter("user_id is missing; give the account's name"))?;
+    user_of(&Value::String(user.to_owned()))
+}
+
+fn email_of(text: &str) -> Result<String, Problem> {
+    let text = text.trim();
+    let is_one = text.split_once('@').is_some_and(|(local, domain)| {
+        let has_dot = domain.contains('.') && !domain.starts_with('.') && !domain.ends_with('.');
+        !local.is_empty() && has_dot && !domain.contains('@')
+    });
+    let is_plain = text.len() <= LONGEST_EMAIL
+        && text.chars().all(|letter| letter.is_ascii_graphic() && !"<>(),;:\\\"[]".contains(letter));
+    if !is_one || !is_plain {
+        return Err(bad_body("the e-mail address is not one"));
+    }
+    Ok(text.to_owned())
+}
+
+fn refuse_disposable(app: &App, email: &str) -> Result<(), Problem> {
+    let domain = email.rsplit('@').next().unwrap_or_default().to_lowercase();
+    let is_of = |listed: &String| domain == *listed || domain.ends_with(&format!(".{listed}"));
+    if app.site.disposable_domains.iter().any(is_of) {
+        let detail = "addresses of this domain are thrown away after use and cannot be invited";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "disposable_email", detail));
+    }
+    Ok(())
+}
+
+/// Reads a body that must be an object of the form `shape`.
+pub(super) async fn read<T: serde::de::DeserializeOwned>(app: &App, body: Body, shape: &str) -> Result<T, Problem> {
+    let bytes = read_body(app, body).await?;
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(bad_body(&format!("the body must be {shape}: it is not an object")));
+    }
+    serde_json::from_slice(&bytes).map_err(|fault| bad_body(&format!("the body must be {shape}: {fault}")))
+}
+
+pub(super) fn bad_body(detail: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "bad_body", detail)
+}
+
+pub(super) fn request_id(request: &Request) -> Option<String> {
+    request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).map(|id| id.chars().take(128).collect())
+}
+
+pub(super) fn answer(status: StatusCode, body: &Value) -> Response {
+    let response = Response::builder().status(status).header(header::CACHE_CONTROL, "no-store");
+    response.content_type("application/json").body(body.to_string())
+}
+
+pub(super) fn away(fault: &StoreError) -> Problem {
+    tracing::error!(error = %fault, "a call of the site failed");
+    Problem::unavailable("database_unavailable", "the database does not answer; nothing is half-done", 10)
+}

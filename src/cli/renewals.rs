@@ -1,0 +1,146 @@
+//! `renewals run | show`.
+
+use anyhow::bail;
+use chrono::{DateTime, Utc};
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::{ask, open_to_read, output};
+use crate::clock::SharedClock;
+use crate::config::Config;
+use crate::store::{AuditRow, StoreError};
+
+/// Renewals.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Decide now about every subscription that is due, as the nightly run does (the daemon is asked)
+    Run {
+        /// At most so many
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        limit: Option<u32>,
+        /// Only say what would be decided
+        #[arg(long)]
+        dry_run: bool,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// What is known of one account's money, and every change of it
+    Show {
+        /// The site's name for the account
+        account: String,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs, or shows.
+pub async fn run(command: &Command, config: &Config, clock: SharedClock) -> anyhow::Result<()> {
+    match command {
+        Command::Run { limit, dry_run, json } => renew(config, *limit, *dry_run, *json).await,
+        Command::Show { account, json } => show(config, account, clock.now(), *json).await,
+    }
+}
+
+/// The daemon does it: it has the ledger, the row of the run, and PayPal's token.
+async fn renew(config: &Config, limit: Option<u32>, dry_run: bool, json: bool) -> anyhow::Result<()> {
+    let Some(secret) = config.cron_secrets.first() else {
+        bail!("the daemon is asked over HTTP, and there is no CRON_SECRET to ask with; set the daemon's");
+    };
+    let mut body = json!({ "dry_run": dry_run });
+    if let Some(limit) = limit {
+        body["limit"] = limit.into();
+    }
+    let path = "/api/billing/process-renewals";
+    let (status, answer) = ask::post_cron(ask::address_of(config), config, path, secret, &body.to_string()).await?;
+    let answer: Value = serde_json::from_str(&answer).unwrap_or(Value::Null);
+    if status >= 300 {
+        bail!("the daemon would not: {}", answer["detail"].as_str().unwrap_or("it gave no reason"));
+    }
+    if json {
+        return output::print_json(&answer);
+    }
+    let rows: Vec<Vec<String>> = answer["results"].as_array().into_iter().flatten().map(row).collect();
+    output::print(&output::table(&["ACCOUNT", "PLAN", "CYCLE", "ACTION", "REASON"], &rows))?;
+    let summary = answer["summary"].as_object().cloned().unwrap_or_default();
+    let counts: Vec<String> = summary.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    let would = if dry_run { "nothing was changed; it would be: " } else { "" };
+    output::print(&format!("{would}{}\n", counts.join(", ")))
+}
+
+fn row(result: &Value) -> Vec<String> {
+    ["user_id", "plan", "billing_cycle", "action", "reason"]
+        .map(|name| result[name].as_str().unwrap_or_default().to_owned())
+        .to_vec()
+}
+
+async fn show(config: &Config, account: &str, now: DateTime<Utc>, as_json: bool) -> anyhow::Result<()> {
+    let store = open_to_read(config).await?;
+    let found = async {
+        let money = store.account_money(account).await?;
+        let due = store.subscription_of(account).await?;
+        let chain = store.audit_of(account).await?;
+        let referrals = store.referral_summary(account).await?;
+        Ok::<_, StoreError>((money, due, chain, referrals))
+    };
+    let found = found.await;
+    store.close().await;
+    let (money, due, chain, referrals) = found?;
+    if due.is_none() && money.facts == crate::billing::Facts::default() && chain.is_empty() {
+        bail!("there is no account {account:?} with any money or subscription");
+    }
+    let rules = &config.billing;
+    let payments = money.facts.payments.iter().map(|payment| {
+        let verdict = money.facts.verdict(payment, rules);
+        json!({ "id": payment.id, "paid_at": payment.paid_at, "amount": payment.amount.to_string(), "verdict": verdict.name(),
+            "subscription": payment.link })
+    });
+    let subscription = money.subscription.as_ref().map(|one| {
+        json!({ "status": one.status, "plan": one.terms.plan, "billing_cycle": one.terms.cycle, "auto_renew": one.auto_renew,
+            "current_period_end": one.current_period_end, "paypal_subscription": one.link,
+            "has_access": one.has_access(now, rules), "plan_now": one.plan_at(now, rules) })
+    });
+    let whole = json!({
+        "account": account,
+        "subscription": subscription,
+        "next_action_at": due.as_ref().and_then(|due| due.next_action_at),
+        "credits": referrals.balance,
+        "free_months": referrals.redeemed_months,
+        "payments": payments.collect::<Vec<_>>(),
+        "audit": chain.iter().map(entry).collect::<Vec<_>>(),
+        "audit_broken_at": AuditRow::first_broken(&chain),
+    });
+    if as_json {
+        return output::print_json(&whole);
+    }
+    output::print(&told(&whole))
+}
+
+fn entry(row: &AuditRow) -> Value {
+    json!({ "n": row.n, "at": row.at, "actor": row.actor, "cause": row.cause, "before": row.before, "after": row.after })
+}
+
+fn told(whole: &Value) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let mut said = format!("account    {}\n", text(&whole["account"]));
+    for (name, value) in whole["subscription"].as_object().into_iter().flatten() {
+        said += &format!("{name:<20} {}\n", text(value));
+    }
+    for name in ["next_action_at", "credits", "free_months"] {
+        said += &format!("{name:<20} {}\n", text(&whole[name]));
+    }
+    let list = |name: &str, columns: &[&str]| {
+        let rows = whole[name].as_array().into_iter().flatten();
+        let rows: Vec<Vec<String>> =
+            rows.map(|row| columns.iter().map(|column| text(&row[column])).collect()).collect();
+        let header: Vec<String> = columns.iter().map(|column| column.to_uppercase()).collect();
+        output::table(&header.iter().map(String::as_str).collect::<Vec<_>>(), &rows)
+    };
+    said += &format!("\n{}", list("payments", &["paid_at", "id", "amount", "verdict"]));
+    said += &format!("\n{}", list("audit", &["n", "at", "actor", "cause", "after"]));
+    if let Some(n) = whole["audit_broken_at"].as_i64() {
+        said += &format!("\nTHE AUDIT WAS CHANGED: entry {n} does not follow from the one before it\n");
+    }
+    said
+}
