@@ -18,8 +18,7 @@ use crate::clock::SharedClock;
 use crate::components;
 use crate::config::Config;
 use crate::ingest::providers::{self, FetchError};
-use crate::jobs::{self, MarketData, Renewals, Retention};
-use crate::market::{Universe, UniverseError};
+use crate::jobs::{self, MarketData, Renewals, Retention, UniverseFault, UniverseKeeper};
 use crate::metrics;
 use crate::ops::calendars::{self, CalendarFault, CalendarKeeper};
 use crate::ops::systemd;
@@ -27,9 +26,6 @@ use crate::scheduler::{
     Leadership, Ledger, Operations, Planner, PlannerOptions, PrepareError, Status, spawn_cron_waker,
 };
 use crate::store::{Access, Store, StoreError};
-
-/// The universe that is quoted when no file is named.
-const BUILT_IN_UNIVERSE: &str = include_str!("../config/universe.csv");
 
 /// Scrapes are few; the metrics listener needs no more.
 const METRICS_CONNECTIONS: usize = 16;
@@ -66,16 +62,8 @@ pub enum StartError {
         cause: io::Error,
     },
     /// The list of symbols (exit code 78).
-    #[error("ingest.universe.file")]
-    Universe(#[from] UniverseError),
-    /// The list of symbols cannot be read (exit code 78).
-    #[error("ingest.universe.file: {path}: {cause}")]
-    UniverseFile {
-        /// The file.
-        path: String,
-        /// The reason.
-        cause: io::Error,
-    },
+    #[error(transparent)]
+    Universe(#[from] UniverseFault),
     /// The operator's exceptions (exit code 78).
     #[error("calendar.exceptions")]
     Calendar(#[from] CalendarFault),
@@ -105,6 +93,8 @@ pub struct Parts {
     pub exceptions: calendars::Sources,
     /// Ingestion.
     pub market: Arc<MarketData>,
+    /// What is quoted.
+    pub universe: Arc<UniverseKeeper>,
     /// The ledger of this process.
     pub ledger: Ledger,
 }
@@ -115,7 +105,8 @@ impl Parts {
     /// # Errors
     /// The first of them that fails.
     pub async fn assemble(config: &Config, clock: SharedClock) -> Result<Self, StartError> {
-        let universe = read_universe(config)?;
+        // A list with a mistake in it is named before anything is opened.
+        jobs::universe::local(&config.ingest.universe, &[])?;
         let store =
             Store::open(&config.database, Access::Writer, config.database_connections, config.database_timeout).await?;
         store.migrate().await?;
@@ -123,6 +114,9 @@ impl Parts {
         let calendar = SharedCalendars::new(calendars, &config.calendar.exchange);
         let calendar =
             Arc::new(calendar.unwrap_or_else(|| unreachable!("the configuration was checked: it is a known venue")));
+        let universe = Arc::new(jobs::universe::at_start(&config.ingest.universe, &store).await?);
+        let keeper =
+            UniverseKeeper::new(store.clone(), Arc::clone(&clock), &config.ingest.universe, Arc::clone(&universe))?;
         let provider = providers::of_config(&config.ingest.provider, Arc::clone(&calendar), Arc::clone(&clock))?;
         let cycles =
             jobs::table(config).into_iter().filter(|spec| [jobs::INGEST, jobs::INGEST_CLOSE].contains(&spec.name));
@@ -136,21 +130,8 @@ impl Parts {
             cycles.collect(),
         );
         let ledger = Ledger::new(store.clone(), Arc::clone(&clock), Arc::clone(&calendar));
-        Ok(Self { store, clock, calendar, exceptions, market: Arc::new(market), ledger })
+        Ok(Self { store, clock, calendar, exceptions, market: Arc::new(market), universe: Arc::new(keeper), ledger })
     }
-}
-
-/// The list of symbols that the configuration names.
-///
-/// # Errors
-/// When it cannot be read or used.
-pub fn read_universe(config: &Config) -> Result<Universe, StartError> {
-    let Some(path) = &config.ingest.universe_file else {
-        return Ok(Universe::parse_csv(BUILT_IN_UNIVERSE, "config/universe.csv")?);
-    };
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|cause| StartError::UniverseFile { path: name.clone(), cause })?;
-    Ok(Universe::parse_csv(&text, &name)?)
 }
 
 /// A daemon that runs.
@@ -199,7 +180,7 @@ impl Daemon {
         });
         let retention =
             Retention { store: parts.store.clone(), clock: Arc::clone(&parts.clock), keep: config.retention };
-        let entries = jobs::entries(&config, &parts.market, &renewals, retention, &parts.calendar);
+        let entries = jobs::entries(&config, &parts.market, &parts.universe, &renewals, retention, &parts.calendar);
         end_orphans(&parts.store).await?;
         let planning = CancellationToken::new();
         let options = PlannerOptions {
@@ -213,6 +194,9 @@ impl Daemon {
             info!("there is no stored snapshot; a cycle is run at once");
         }
         planner.prepare().await?;
+        parts.universe.keep_local().await?;
+        let market = Arc::clone(&parts.market);
+        planner.run_at_start(jobs::UNIVERSE, move || market.wants_universe());
         let market = Arc::clone(&parts.market);
         planner.run_at_start(jobs::INGEST, move || market.wants_cycle());
         let (shared, store, clock) = (Arc::clone(&parts.calendar), parts.store.clone(), Arc::clone(&parts.clock));
@@ -300,8 +284,12 @@ impl Daemon {
             warn!(error = %fault, "tokio-cron-scheduler did not start; the planner wakes by its own clock");
         }
         let (market, clock, stop) = (Arc::clone(&parts.market), Arc::clone(&parts.clock), self.serving.clone());
+        let universe = Arc::clone(&parts.universe);
         self.tasks.spawn(async move {
             while !stop.is_cancelled() {
+                if let Err(fault) = universe.adopt_newer().await {
+                    debug!(error = %fault, "the newest stored universe could not be looked at");
+                }
                 if let Err(fault) = market.adopt_newer().await {
                     debug!(error = %fault, "the newest stored cycle could not be looked at");
                 }

@@ -115,6 +115,20 @@ const TABLE: &[(&str, Kind, Option<Unit>, &str)] = &[
         Some(Unit::Seconds),
         "From the start of a cycle to its publication.",
     ),
+    ("bellwether_ingest_universe_symbols", Gauge, None, "Symbols that are quoted."),
+    (
+        "bellwether_ingest_universe_age_seconds",
+        Gauge,
+        Some(Unit::Seconds),
+        "How long ago the lists of symbols were last read, in market time; 0 for the built-in list.",
+    ),
+    (
+        "bellwether_ingest_universe_changes_total",
+        Counter,
+        None,
+        "Symbols by what became of them: added, returned, delisted, renamed.",
+    ),
+    ("bellwether_ingest_universe_refreshes_total", Counter, None, "Times the lists were read, by outcome: ok, failed."),
     ("bellwether_provider_requests_total", Counter, None, "Calls to a provider by outcome: ok, retry, failed."),
     ("bellwether_renewals_total", Counter, None, "Subscriptions a renewal run has decided about, by action."),
     ("bellwether_renewals_due", Gauge, None, "Subscriptions still due when the last renewal run ended."),
@@ -190,6 +204,12 @@ pub fn started(now: DateTime<Utc>) {
     gauge!("bellwether_leader").set(0.0);
     for outcome in ["complete", "incomplete", "failed"] {
         counter!("bellwether_ingest_cycles_total", "outcome" => outcome).absolute(0);
+    }
+    for change in ["added", "returned", "delisted", "renamed"] {
+        counter!("bellwether_ingest_universe_changes_total", "change" => change).absolute(0);
+    }
+    for outcome in ["ok", "failed"] {
+        counter!("bellwether_ingest_universe_refreshes_total", "outcome" => outcome).absolute(0);
     }
     for action in [
         "applied_referral_credit",
@@ -396,6 +416,26 @@ pub fn cycle_ended(outcome: &'static str, duration: TimeDelta) {
 pub fn data_age(age_seconds: i64, stale: bool) {
     gauge!("bellwether_ingest_data_age_seconds").set(age_seconds as f64);
     gauge!("bellwether_ingest_stale").set(f64::from(u8::from(stale)));
+}
+
+/// What is quoted, and how long ago that was looked up, in market time.
+pub fn universe(symbols: usize, age: TimeDelta) {
+    gauge!("bellwether_ingest_universe_symbols").set(symbols as f64);
+    gauge!("bellwether_ingest_universe_age_seconds").set(seconds(age));
+}
+
+/// Symbols came and went.
+pub fn universe_changed(added: usize, returned: usize, delisted: usize, renamed: usize) {
+    let changes = [("added", added), ("returned", returned), ("delisted", delisted), ("renamed", renamed)];
+    for (change, count) in changes {
+        counter!("bellwether_ingest_universe_changes_total", "change" => change).increment(count as u64);
+    }
+}
+
+/// The lists were read, or could not be.
+pub fn universe_refreshed(ok: bool) {
+    let outcome = if ok { "ok" } else { "failed" };
+    counter!("bellwether_ingest_universe_refreshes_total", "outcome" => outcome).increment(1);
 }
 
 /// A provider was called.

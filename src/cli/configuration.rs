@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use super::output;
 use crate::config::{Config, DEFAULT_TOML, Problems};
-use crate::daemon::read_universe;
+use crate::daemon::StartError;
+use crate::jobs;
 
 /// What to show of the configuration.
 #[derive(Subcommand, Debug)]
@@ -58,7 +59,7 @@ pub fn check(arguments: &Check, loaded: Result<Config, Problems>) -> anyhow::Res
         output::print_json(&Checked { ok: loaded.is_ok(), problems: mistakes.collect() })?;
     }
     let config = loaded?;
-    read_universe(&config)?;
+    jobs::universe::local(&config.ingest.universe, &[]).map_err(StartError::Universe)?;
     if !arguments.json {
         output::print(&format!("ok: {} settings, no mistake\n", config.settings.len()))?;
     }

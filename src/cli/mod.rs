@@ -25,6 +25,7 @@ use clap::{Parser, Subcommand};
 use crate::clock::SystemClock;
 use crate::config::{Config, Environment, Problems};
 use crate::daemon::StartError;
+use crate::jobs::UniverseFault;
 use crate::ops::calendars::CalendarFault;
 use crate::scheduler::Refusal;
 use crate::store::{Access, Store, StoreError};
@@ -203,7 +204,8 @@ fn code_of(fault: &anyhow::Error) -> u8 {
         Some(StartError::Calendar(fault)) => of_calendar(fault),
         Some(StartError::Store(fault)) => of_store(fault),
         Some(StartError::Listen { .. } | StartError::Clock(_)) => UNAVAILABLE,
-        Some(StartError::Universe(_) | StartError::UniverseFile { .. }) => CONFIGURATION,
+        Some(StartError::Universe(UniverseFault::Store(fault))) => of_store(fault),
+        Some(StartError::Universe(_)) => CONFIGURATION,
         _ => FAILED,
     }
 }

@@ -1,6 +1,5 @@
 //! Ingestion: where quotes come from, and how they are asked for.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -8,6 +7,7 @@ use url::Url;
 
 use super::reader::Reader;
 use super::seconds;
+use super::universe::{self, UniverseConfig};
 use crate::calendar::Phase;
 use crate::market::LicenceClass;
 
@@ -53,8 +53,8 @@ pub struct IngestConfig {
     pub concurrency: usize,
     /// Tries of one request in one cycle.
     pub attempts: u32,
-    /// CSV of symbols; `None` for the built-in list.
-    pub universe_file: Option<PathBuf>,
+    /// What is quoted.
+    pub universe: UniverseConfig,
 }
 
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<IngestConfig> {
@@ -63,13 +63,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<IngestConfig> {
     let phases = read_phases(reader);
     let concurrency = usize::from(reader.integer("ingest.concurrency", 1_u16..=256));
     let attempts = reader.integer("ingest.attempts", 1..=20);
-    let universe_file = reader.text("ingest.universe.file").map(PathBuf::from);
-    if let Some(path) = &universe_file
-        && !path.is_file()
-    {
-        let message = format!("there is no file {}", path.display());
-        reader.refuse("ingest.universe.file", message, "name a CSV file with a `symbol` column");
-    }
+    let universe = universe::read(reader);
     let seed = reader.integer("ingest.sim.seed", 0_i64..=i64::MAX).unsigned_abs();
     let massive = read_massive(reader, provider.as_deref() == Some("massive"));
     let provider = match provider?.as_str() {
@@ -80,7 +74,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<IngestConfig> {
             return None;
         }
     };
-    Some(IngestConfig { provider, cadence, phases, concurrency, attempts, universe_file })
+    Some(IngestConfig { provider, cadence, phases, concurrency, attempts, universe })
 }
 
 fn read_phases(reader: &mut Reader<'_>) -> Vec<Phase> {

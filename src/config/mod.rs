@@ -10,6 +10,7 @@ mod ingest;
 mod production;
 mod reader;
 mod sources;
+mod universe;
 mod value;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ pub use database::DatabaseTarget;
 pub use ingest::{IngestConfig, MassiveConfig, ProviderConfig};
 use reader::Reader;
 pub use sources::{DEFAULT_TOML, Environment};
+pub use universe::{ListingKind, Place, UniverseConfig, UniverseSource};
 pub use value::Origin;
 
 /// A mistake in the configuration.
@@ -196,9 +198,12 @@ impl Config {
         }
     }
 
-    /// The universe, for messages: the file, or "built-in".
+    /// The universe, for messages: the file, or the kind of source.
     pub fn universe_name(&self) -> String {
-        self.ingest.universe_file.as_ref().map_or_else(|| "built-in".to_owned(), |path| path.display().to_string())
+        match &self.ingest.universe.source {
+            UniverseSource::File(path) => path.display().to_string(),
+            source => source.name().to_owned(),
+        }
     }
 }
 

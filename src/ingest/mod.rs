@@ -5,13 +5,17 @@
 
 mod board;
 mod budget;
+mod documents;
 mod fetch;
 pub mod gate;
 pub mod past;
 mod progress;
 pub mod providers;
+mod universe;
 
 pub use board::{Board, Published};
 pub use budget::{Budget, Permit, Quota};
+pub use documents::{Documents, Loaded, Validators};
 pub use fetch::{FetchPlan, Fetched, Fetcher};
 pub use progress::{Progress, ProgressView};
+pub use universe::{CurrentUniverse, SharedUniverse};

@@ -3,6 +3,7 @@
 //! A cycle goes fetch -> gate -> store -> statistics -> bodies -> swap. It replaces the board whole or not at all.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -14,7 +15,7 @@ use crate::clock::SharedClock;
 use crate::config::IngestConfig;
 use crate::ingest::gate::{Gated, gate, not_refreshed};
 use crate::ingest::providers::{Description, Provider};
-use crate::ingest::{Board, FetchPlan, Fetched, Fetcher, Progress, Published};
+use crate::ingest::{Board, FetchPlan, Fetched, Fetcher, Progress, Published, SharedUniverse};
 use crate::market::{Bodies, Columns, Cycle, DelayClass, Meta, Snapshot, Statistics, Universe};
 use crate::metrics;
 use crate::ops::explain::{self, Attempt, Facts, Verdict, explain, is_complete};
@@ -25,6 +26,9 @@ use crate::store::{CycleRecord, Store, StoreError, StoredQuote};
 /// What a source that says `DELAYED` lags behind, when its contract names less.
 const DELAYED_BY: TimeDelta = TimeDelta::minutes(15);
 
+/// How long the first cycle of a new installation waits for the first list of symbols.
+const FIRST_LIST: Duration = Duration::from_secs(90);
+
 /// What gating and storing a cycle may take.
 const STORING: TimeDelta = TimeDelta::seconds(5);
 
@@ -33,7 +37,7 @@ pub struct MarketData {
     store: Store,
     clock: SharedClock,
     calendar: Arc<SharedCalendars>,
-    universe: Arc<Universe>,
+    universe: Arc<SharedUniverse>,
     provider: Arc<dyn Provider>,
     fetcher: Fetcher,
     config: IngestConfig,
@@ -81,7 +85,7 @@ impl MarketData {
         store: Store,
         clock: SharedClock,
         calendar: Arc<SharedCalendars>,
-        universe: Universe,
+        universe: Arc<SharedUniverse>,
         provider: Arc<dyn Provider>,
         config: &IngestConfig,
         jobs: Vec<JobSpec>,
@@ -91,7 +95,7 @@ impl MarketData {
             store,
             clock,
             calendar,
-            universe: Arc::new(universe),
+            universe,
             provider,
             fetcher,
             config: config.clone(),
@@ -124,7 +128,12 @@ impl MarketData {
 
     /// How many symbols there are to quote.
     pub fn universe_size(&self) -> usize {
-        self.universe.len()
+        self.universe.load().universe.len()
+    }
+
+    /// Whether the list of symbols has never been read and should be now.
+    pub fn wants_universe(&self) -> bool {
+        !self.universe.is_settled()
     }
 
     /// Shows what was last stored, with its age. `false`: there is nothing, or nothing of this source.
@@ -143,12 +152,13 @@ impl MarketData {
             warn!(stored, chosen, "the stored quotes are of another source and are not shown");
             return Ok(false);
         }
-        let mut quotes = vec![None; self.universe.len()];
+        let universe = Arc::clone(&self.universe.load().universe);
+        let mut quotes = vec![None; universe.len()];
         let last = record.cycle.id.to_string();
         // A quote of an earlier session is not fresh, whichever cycle brought it.
         let session_start = self.session_start(record.cycle.finished_at);
         for StoredQuote { symbol, quote, cycle_id } in self.store.quotes().await? {
-            if let Some(index) = self.universe.position(&symbol) {
+            if let Some(index) = universe.position(&symbol) {
                 let fresh = cycle_id == last && quote.at >= session_start;
                 quotes[index] = Some(if fresh { quote } else { not_refreshed(quote) });
             }
@@ -156,7 +166,7 @@ impl MarketData {
         *lock(&self.delayed) = record.delayed;
         let shown = quotes.iter().flatten().count();
         let quotes = Columns::of(&quotes);
-        let snapshot = Snapshot { universe: Arc::clone(&self.universe), quotes, cycle: record.cycle };
+        let snapshot = Snapshot { universe, quotes, cycle: record.cycle };
         let as_of = snapshot.cycle.as_of;
         self.show(Arc::new(snapshot));
         info!(%as_of, symbols = shown, "the last stored quotes are served");
@@ -224,6 +234,8 @@ impl MarketData {
         deadline: DateTime<Utc>,
         started: DateTime<Utc>,
     ) -> Result<CycleSummary, JobError> {
+        self.universe.settled(&self.clock, FIRST_LIST).await;
+        let universe = Arc::clone(&self.universe.load().universe);
         let fair_share = started + TimeDelta::from_std(self.config.cadence * 9 / 10).unwrap_or(TimeDelta::MAX);
         let plan = FetchPlan {
             slot,
@@ -231,20 +243,20 @@ impl MarketData {
             // What was answered must still be gated and stored before the run itself is ended.
             deadline: (deadline - STORING).min(fair_share),
         };
-        let wanted: Vec<usize> = (0..self.universe.len()).collect();
-        let fetched = self.fetcher.fetch(&self.universe, &wanted, plan).await;
+        let wanted: Vec<usize> = (0..universe.len()).collect();
+        let fetched = self.fetcher.fetch(&universe, &wanted, plan).await;
         let now = self.clock.now();
         let previous = self.board.current();
         let previous = previous.as_ref().map(|published| &*published.snapshot);
-        let gated = gate(&self.universe, &fetched.quotes, previous, self.session_start(now), now);
-        let cause = cause_of(&fetched, &gated, self.universe.len());
+        let gated = gate(&universe, &fetched.quotes, previous, self.session_start(now), now);
+        let cause = cause_of(&fetched, &gated, universe.len());
         if gated.fresh.is_empty() {
             let message = cause.unwrap_or_else(|| "the universe is empty".to_owned());
             return Err(JobError::Retry { after: None, message });
         }
         let cycle = self.describe(id, slot, now, &gated);
         let record = CycleRecord { cycle: cycle.clone(), delayed: fetched.delayed, cause: cause.clone() };
-        self.keep(&record, &gated).await?;
+        self.keep(&record, &universe, &gated).await?;
         *lock(&self.delayed) = fetched.delayed;
         *lock(&self.last_attempt) = Some(Attempt { slot, fault: cause.clone(), published: true });
         let summary = CycleSummary {
@@ -260,7 +272,7 @@ impl MarketData {
             cause,
         };
         let quotes = Columns::of(&gated.quotes);
-        let snapshot = Snapshot { universe: Arc::clone(&self.universe), quotes, cycle };
+        let snapshot = Snapshot { universe, quotes, cycle };
         self.show(Arc::new(snapshot));
         Ok(summary)
     }
@@ -268,7 +280,7 @@ impl MarketData {
     fn describe(&self, id: Uuid, slot: DateTime<Utc>, now: DateTime<Utc>, gated: &Gated) -> Cycle {
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let provider = self.provider.description();
-        let (expected, fresh) = (count(self.universe.len()), count(gated.fresh.len()));
+        let (expected, fresh) = (count(gated.quotes.len()), count(gated.fresh.len()));
         Cycle {
             id,
             slot,
@@ -282,8 +294,8 @@ impl MarketData {
         }
     }
 
-    async fn keep(&self, record: &CycleRecord, gated: &Gated) -> Result<(), JobError> {
-        let listings = self.universe.listings();
+    async fn keep(&self, record: &CycleRecord, universe: &Universe, gated: &Gated) -> Result<(), JobError> {
+        let listings = universe.listings();
         let learned = gated.learned.iter().filter_map(|index| {
             let quote = gated.quotes[*index].as_ref()?;
             Some((listings[*index].symbol.as_str(), quote))

@@ -6,6 +6,7 @@ mod ingest;
 mod market_data;
 pub mod renewals;
 mod retention;
+pub mod universe;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,12 +23,14 @@ pub use ingest::Ingest;
 pub use market_data::{CycleSummary, MarketData};
 pub use renewals::Renewals;
 pub use retention::Retention;
+pub use universe::{UniverseFault, UniverseKeeper};
 
 /// Name, purpose, trigger, misfire, grace, deadline, tries. A slot is skipped while the run before it goes on; none of these jobs
 /// pauses itself however often it fails: each is worth every try.
 pub fn table(config: &Config) -> Vec<JobSpec> {
     let cadence = TimeDelta::from_std(config.ingest.cadence).unwrap_or(TimeDelta::minutes(3));
     let while_open = Trigger::EveryWhile { every: cadence, phases: config.ingest.phases.clone() };
+    let half_past_three = NaiveTime::from_hms_opt(3, 30, 0).unwrap_or_default();
     let three = NaiveTime::from_hms_opt(3, 0, 0).unwrap_or_default();
     let (seconds, minutes, hours, days) = (TimeDelta::seconds, TimeDelta::minutes, TimeDelta::hours, TimeDelta::days);
     let spec = |name, purpose, trigger, misfire, grace, deadline, attempts| JobSpec {
@@ -50,6 +53,8 @@ pub fn table(config: &Config) -> Vec<JobSpec> {
             while_open, Misfire::WhilePhaseOpen, seconds(10), cadence * 9 / 10, 1),
         spec(INGEST_CLOSE, "takes the closing prices",
             Trigger::Close(minutes(5)), Misfire::RunOnce, seconds(60), days(5), 20),
+        spec(UNIVERSE, "reads the lists of what is traded",
+            Trigger::SessionDay { at: half_past_three, change: ClockChange::default() }, Misfire::RunOnce, seconds(60), hours(6), 10),
         spec(HISTORY, "forgets ledger and cycle rows past their retention",
             Trigger::Close(minutes(30)), Misfire::RunOnce, seconds(60), days(5), 3),
     ];
@@ -63,6 +68,8 @@ pub const RENEWALS: &str = "renewals";
 pub const INGEST: &str = "ingest";
 /// The cycle after the close.
 pub const INGEST_CLOSE: &str = "ingest-close";
+/// What is quoted.
+pub const UNIVERSE: &str = "universe";
 /// Retention.
 pub const HISTORY: &str = "history";
 
@@ -75,6 +82,7 @@ pub fn spec_of(config: &Config, name: &str) -> Option<JobSpec> {
 pub fn entries(
     config: &Config,
     market: &Arc<MarketData>,
+    universe: &Arc<UniverseKeeper>,
     renewals: &Arc<Renewals>,
     retention: Retention,
     calendar: &Arc<SharedCalendars>,
@@ -86,6 +94,7 @@ pub fn entries(
         let job: Arc<dyn crate::scheduler::Job> = match spec.name {
             RENEWALS => Arc::clone(renewals) as _,
             INGEST | INGEST_CLOSE => Arc::clone(&ingest) as _,
+            UNIVERSE => Arc::clone(universe) as _,
             HISTORY => Arc::clone(&retention) as _,
             name => {
                 let component = config.components.iter().find(|component| component.name == name)?;

@@ -4,6 +4,7 @@ use chrono::TimeZone;
 
 use super::*;
 
+mod directory;
 mod lists;
 mod parts;
 mod properties;

@@ -9,16 +9,44 @@ const MOST_LISTINGS: usize = 50_000;
 const LONGEST_SYMBOL: usize = 16;
 
 /// One symbol. Empty text is what is not known.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
     /// As the site spells it: `BRK.B`, `BAC$K`.
     pub symbol: String,
     /// The company.
     pub name: String,
-    /// `NYSE` or `NASDAQ`.
+    /// `NYSE`, `NASDAQ`, `NYSE American`, ..
     pub exchange: String,
     /// Branch of industry.
     pub sector: String,
+    /// It is a fund that is traded.
+    pub etf: bool,
+    /// The company's number at the SEC.
+    pub cik: Option<u32>,
+}
+
+impl Listing {
+    /// One of which the symbol alone is known.
+    ///
+    /// # Errors
+    /// When `text` is no symbol; `origin` names where it was said.
+    pub fn of_symbol(text: &str, origin: &str) -> Result<Self, UniverseError> {
+        let symbol = symbol_of(text.trim()).map_err(|message| UniverseError::new(origin, message))?;
+        Ok(Self { symbol, ..Self::default() })
+    }
+
+    /// Takes over what is open here and known there.
+    pub(super) fn fill_from(&mut self, known: &Self) {
+        let fill = |open: &mut String, known: &String| {
+            if open.is_empty() {
+                open.clone_from(known);
+            }
+        };
+        fill(&mut self.name, &known.name);
+        fill(&mut self.exchange, &known.exchange);
+        fill(&mut self.sector, &known.sector);
+        self.cik = self.cik.or(known.cik);
+    }
 }
 
 /// Listings in order of their symbols, each once.
@@ -33,6 +61,12 @@ pub struct Universe {
 pub struct UniverseError {
     origin: String,
     message: String,
+}
+
+impl UniverseError {
+    pub(super) fn new(origin: &str, message: String) -> Self {
+        Self { origin: origin.to_owned(), message }
+    }
 }
 
 /// Where the columns are.
@@ -66,6 +100,25 @@ impl Universe {
             }
         }
         Ok(Self { listings: rows.into_iter().map(|(_, listing)| listing).collect() })
+    }
+
+    /// A universe of `listings`, in any order.
+    ///
+    /// # Errors
+    /// When there is none, one symbol too many, or a symbol twice.
+    pub fn of(mut listings: Vec<Listing>, origin: &str) -> Result<Self, UniverseError> {
+        let refuse = |message: String| Err(UniverseError::new(origin, message));
+        if listings.is_empty() {
+            return refuse("no symbol is left; look at what is left out and excluded".to_owned());
+        }
+        if listings.len() > MOST_LISTINGS {
+            return refuse(format!("more than {MOST_LISTINGS} symbols; leave some out"));
+        }
+        listings.sort_by(|a, b| a.symbol.cmp(&b.symbol));
+        if let Some(pair) = listings.windows(2).find(|pair| pair[0].symbol == pair[1].symbol) {
+            return refuse(format!("{} is there twice; remove one", pair[0].symbol));
+        }
+        Ok(Self { listings })
     }
 
     /// How many.
@@ -150,11 +203,13 @@ impl Columns {
             name: field(self.name).to_owned(),
             exchange: field(self.exchange).to_owned(),
             sector: field(self.sector).to_owned(),
+            ..Listing::default()
         })
     }
 }
 
-fn symbol_of(text: &str) -> Result<String, String> {
+/// A symbol as it is kept, or what is wrong with it.
+pub(super) fn symbol_of(text: &str) -> Result<String, String> {
     // Only ASCII: other letters that grow into A-Z are mistakes to be shown, not symbols.
     let symbol = text.to_ascii_uppercase();
     let allowed = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || ".$-=/^".contains(c);

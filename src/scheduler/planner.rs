@@ -109,8 +109,8 @@ pub struct Planner {
     last_heartbeat: Option<Duration>,
     /// When, by the time since boot, what happened to the clock was written down in the last hour.
     clock_events: VecDeque<Duration>,
-    /// A job that runs once when this instance first plans, beside its schedule.
-    cold_start: Option<(&'static str, Wanted)>,
+    /// Jobs that run once when this instance first plans, beside their schedule.
+    cold_start: Vec<(&'static str, Wanted)>,
     started_at: DateTime<Utc>,
 }
 
@@ -135,7 +135,7 @@ impl Planner {
             options,
             last_heartbeat: None,
             clock_events: VecDeque::new(),
-            cold_start: None,
+            cold_start: Vec::new(),
             started_at: ledger.clock.now(),
             ledger,
         }
@@ -168,7 +168,7 @@ impl Planner {
 
     /// Runs `job` once as soon as this instance plans, if it is `wanted` then.
     pub fn run_at_start(&mut self, job: &'static str, wanted: impl Fn() -> bool + Send + Sync + 'static) {
-        self.cold_start = Some((job, Box::new(wanted)));
+        self.cold_start.push((job, Box::new(wanted)));
     }
 
     /// Says that this process lives, and asks for the right to plan.
@@ -265,10 +265,10 @@ impl Planner {
         if self.arrives {
             self.arrives = false;
             self.take_over_abandoned().await?;
-            if let Some((job, wanted)) = self.cold_start.take()
-                && wanted()
-            {
-                self.run_now(job, Origin::ColdStart).await?;
+            for (job, wanted) in std::mem::take(&mut self.cold_start) {
+                if wanted() {
+                    self.run_now(job, Origin::ColdStart).await?;
+                }
             }
         }
         self.plan(term, now).await?;

@@ -19,6 +19,7 @@ mod postgres;
 mod referrals;
 mod renewals;
 mod subscriptions;
+mod symbols;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -44,6 +45,7 @@ use postgres::Server;
 pub use referrals::{Invited, MarkedPaid, ReferralSummary};
 pub use renewals::RenewalRow;
 pub use subscriptions::DueSubscription;
+pub use symbols::{UniverseDocument, UniverseState};
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");

@@ -109,6 +109,7 @@ fn what_reads_works_before_the_first_start_or_says_what_is_missing() {
     renewals - daily 03:00 America/New_York
     ingest - every 180s while regular
     ingest-close - close+5m
+    universe - session-day 03:30
     history - close+30m
     ");
     let directory = tempfile::tempdir().unwrap();

@@ -1,0 +1,443 @@
+//! The `universe` job: what is quoted, from the lists the configuration names. What left the list is delisted and keeps its row.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tracing::{info, warn};
+
+use super::retention::retry;
+use crate::clock::SharedClock;
+use crate::config::{Place, UniverseConfig, UniverseSource};
+use crate::ingest::providers::FetchError;
+use crate::ingest::{CurrentUniverse, Documents, Loaded, SharedUniverse, Validators};
+use crate::market::{
+    Changes, Company, Counts, Directory, DirectoryKind, KnownSymbol, Listing, Selection, SymbolStatus, Universe,
+    UniverseError, assemble, choose, parse_companies,
+};
+use crate::metrics;
+use crate::scheduler::{Job, JobError, RunContext, RunFuture};
+use crate::store::{Store, StoreError, UniverseDocument};
+
+/// The universe that is quoted when no other is named.
+const BUILT_IN: &str = include_str!("../../config/universe.csv");
+
+/// The most symbols that a report and the log name one by one.
+const NAMED: usize = 20;
+
+/// Why there is no universe to begin with.
+#[derive(Debug, thiserror::Error)]
+pub enum UniverseFault {
+    /// A list cannot be used.
+    #[error("ingest.universe: {0}")]
+    List(#[from] UniverseError),
+    /// A file cannot be read.
+    #[error("ingest.universe: {path}: {cause}")]
+    File {
+        /// The file.
+        path: String,
+        /// The reason.
+        cause: io::Error,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a refresh did: its report in the ledger.
+#[derive(Debug, Clone, Serialize)]
+pub struct UniverseReport {
+    /// `built-in`, `file` or `directories`.
+    pub source: &'static str,
+    /// Symbols that are quoted from now on.
+    pub symbols: usize,
+    /// Lines of the source.
+    pub listed: usize,
+    /// Left out by their flags.
+    pub left_out: usize,
+    /// Added by the operator.
+    pub included: usize,
+    /// Taken out by the operator.
+    pub excluded: usize,
+    /// Symbols that are on two directories.
+    pub twice: usize,
+    /// How many could not be spelt here, and the first of them.
+    pub unreadable: Named,
+    /// New ones.
+    pub added: Named,
+    /// Delisted once and back.
+    pub returned: Named,
+    /// No more on the list.
+    pub delisted: Named,
+    /// Under another name.
+    pub renamed: Named,
+    /// The lists it was made of.
+    pub lists: Vec<ListReport>,
+}
+
+/// How many, and the first of them.
+#[derive(Debug, Clone, Serialize)]
+pub struct Named {
+    count: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    first: Vec<String>,
+}
+
+/// One list of a refresh.
+#[derive(Debug, Clone, Serialize)]
+pub struct ListReport {
+    name: String,
+    lines: i64,
+    /// Whether the server said that it is the version that was known.
+    unchanged: bool,
+    /// Why the version that was known is used, where the list could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
+}
+
+/// Keeps the universe.
+#[derive(Debug)]
+pub struct UniverseKeeper {
+    store: Store,
+    clock: SharedClock,
+    config: UniverseConfig,
+    shared: Arc<SharedUniverse>,
+    documents: Documents,
+}
+
+/// What the lists say.
+#[derive(Default)]
+struct Gathered {
+    listings: Vec<Listing>,
+    counts: Counts,
+    companies: HashMap<String, Company>,
+    documents: Vec<UniverseDocument>,
+    lists: Vec<ListReport>,
+}
+
+impl UniverseKeeper {
+    /// Keeps `shared`. Nothing is read yet.
+    ///
+    /// # Errors
+    /// When an HTTP client cannot be made, which is a fault of the host.
+    pub fn new(
+        store: Store,
+        clock: SharedClock,
+        config: &UniverseConfig,
+        shared: Arc<SharedUniverse>,
+    ) -> Result<Self, FetchError> {
+        let documents = Documents::new(config.contact.as_deref(), config.timeout)?;
+        Ok(Self { store, clock, config: config.clone(), shared, documents })
+    }
+
+    /// Keeps a list that came with the configuration, unless it is the one that is kept. A start is not refused for a list
+    /// that shrank: the operator is there and has chosen it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn keep_local(&self) -> Result<(), StoreError> {
+        let current = self.shared.load();
+        if !self.shared.is_settled() || current.source == "directories" {
+            return Ok(());
+        }
+        let known = self.store.symbols().await?;
+        let same = active(&known).eq(current.universe.listings());
+        let state = self.store.universe_state().await?;
+        if same && state.as_ref().is_some_and(|state| state.source == current.source) {
+            return Ok(());
+        }
+        self.keep(Arc::clone(&current.universe), current.source, &known, &[]).await.map(|_| ())
+    }
+
+    /// Takes over a list that another instance on the same database has kept since.
+    ///
+    /// # Errors
+    /// When the database fails; the universe stays.
+    pub async fn adopt_newer(&self) -> Result<(), StoreError> {
+        if self.store.is_exclusive() {
+            return Ok(());
+        }
+        let Some(state) = self.store.universe_state().await? else { return Ok(()) };
+        let current = self.shared.load();
+        if state.revision <= current.revision || state.source != self.config.source.name() {
+            return Ok(());
+        }
+        let known = self.store.symbols().await?;
+        let Ok(universe) = Universe::of(active(&known).cloned().collect(), "symbols") else { return Ok(()) };
+        info!(symbols = universe.len(), revision = state.revision, "another instance has refreshed the universe");
+        let universe = Arc::new(universe);
+        let (source, refreshed_at) = (self.config.source.name(), Some(state.refreshed_at));
+        self.shared.swap(CurrentUniverse { universe, source, refreshed_at, revision: state.revision });
+        Ok(())
+    }
+
+    /// Reads the lists and goes on with what they say.
+    ///
+    /// # Errors
+    /// When a list cannot be had, is not whole, or has shrunk too much; the universe stays as it was.
+    pub async fn refresh(&self) -> Result<UniverseReport, JobError> {
+        let refreshed = self.try_refresh().await;
+        metrics::universe_refreshed(refreshed.is_ok());
+        // With or without a list, the first cycle need not wait any longer.
+        self.shared.settle();
+        refreshed
+    }
+
+    async fn try_refresh(&self) -> Result<UniverseReport, JobError> {
+        let kept = self.store.universe_documents().await.map_err(retry)?;
+        let mut gathered = self.gather(&kept).await?;
+        let known = self.store.symbols().await.map_err(retry)?;
+        let selection = selection(&self.config).map_err(|fault| JobError::Fail(fault.to_string()))?;
+        let Gathered { listings, companies, counts, .. } = &mut gathered;
+        let listings = std::mem::take(listings);
+        let universe = assemble(listings, &selection, companies, &known, counts, "the universe");
+        let universe = universe.map_err(|fault| JobError::Fail(fault.to_string()))?;
+        let source = self.config.source.name();
+        let symbols = universe.len();
+        let changes = self.keep(Arc::new(universe), source, &known, &gathered.documents).await.map_err(retry)?;
+        let Gathered { counts, lists, .. } = gathered;
+        let renamed = changes.renamed.iter().map(|(symbol, before, now)| format!("{symbol}: {before} -> {now}"));
+        Ok(UniverseReport {
+            source,
+            symbols,
+            listed: counts.listed,
+            left_out: counts.left_out,
+            included: counts.included,
+            excluded: counts.excluded,
+            twice: counts.twice,
+            unreadable: Named::of(&counts.unreadable),
+            added: Named::of(&changes.added),
+            returned: Named::of(&changes.returned),
+            delisted: Named::of(&changes.delisted),
+            renamed: Named::of(&renamed.collect::<Vec<_>>()),
+            lists,
+        })
+    }
+
+    /// Keeps a list and goes on with it.
+    async fn keep(
+        &self,
+        universe: Arc<Universe>,
+        source: &'static str,
+        known: &[KnownSymbol],
+        documents: &[UniverseDocument],
+    ) -> Result<Changes, StoreError> {
+        let now = self.clock.now();
+        let changes = Changes::between(known, &universe);
+        let revision = self.store.save_universe(universe.listings(), documents, source, now).await?;
+        tell(&changes, universe.len(), !known.is_empty());
+        self.shared.swap(CurrentUniverse { universe, source, refreshed_at: Some(now), revision });
+        Ok(changes)
+    }
+
+    async fn gather(&self, kept: &[UniverseDocument]) -> Result<Gathered, JobError> {
+        let mut gathered = Gathered::default();
+        match &self.config.source {
+            UniverseSource::BuiltIn => {
+                let universe = Universe::parse_csv(BUILT_IN, "config/universe.csv");
+                gathered.listings = universe.map_err(|fault| JobError::Fail(fault.to_string()))?.listings().to_vec();
+                gathered.counts.listed = gathered.listings.len();
+            }
+            UniverseSource::File(path) => {
+                let place = Place::File(path.clone());
+                let parse = |text: &str, origin: &str| Universe::parse_csv(text, origin);
+                let universe = self.list(&mut gathered, kept, "file", &place, parse, Universe::len).await?;
+                gathered.listings = universe.listings().to_vec();
+                gathered.counts.listed = gathered.listings.len();
+            }
+            UniverseSource::Directories { nasdaq_listed, other_listed } => {
+                let both = [
+                    ("nasdaq_listed", nasdaq_listed, DirectoryKind::NasdaqListed),
+                    ("other_listed", other_listed, DirectoryKind::OtherListed),
+                ];
+                let mut directories = Vec::new();
+                for (name, place, kind) in both {
+                    let parse = |text: &str, origin: &str| Directory::parse(kind, text, origin);
+                    directories.push(self.list(&mut gathered, kept, name, place, parse, Directory::len).await?);
+                }
+                (gathered.listings, gathered.counts) = choose(directories, &self.config.leave_out);
+            }
+        }
+        if let Some(place) = &self.config.sec_tickers {
+            gathered.companies = self.companies(&mut gathered, kept, place).await;
+        }
+        Ok(gathered)
+    }
+
+    /// Reads one list, and refuses it when it has lost too many of its lines.
+    async fn list<T>(
+        &self,
+        gathered: &mut Gathered,
+        kept: &[UniverseDocument],
+        name: &str,
+        place: &Place,
+        parse: impl Fn(&str, &str) -> Result<T, UniverseError>,
+        count: impl Fn(&T) -> usize,
+    ) -> Result<T, JobError> {
+        let again = |message: String| JobError::Retry { after: None, message };
+        let origin = place.to_string();
+        let kept = kept.iter().find(|document| document.name == name && document.place == origin);
+        let validators = kept.map(validators_of);
+        let loaded = self.documents.load(place, validators.as_ref()).await.map_err(|fault| match fault {
+            FetchError::Retry { after, message } => JobError::Retry { after, message },
+            FetchError::Fail(message) => JobError::Fail(message),
+        })?;
+        let unchanged = loaded == Loaded::Unchanged;
+        let (body, validators) = match (loaded, kept) {
+            (Loaded::New { text, validators }, _) => (text, validators),
+            (Loaded::Unchanged, Some(kept)) => (kept.body.clone(), validators_of(kept)),
+            (Loaded::Unchanged, None) => return Err(again(format!("{origin}: nothing came"))),
+        };
+        let list = parse(&body, &origin).map_err(|fault| again(fault.to_string()))?;
+        let lines = i64::try_from(count(&list)).unwrap_or(i64::MAX);
+        if let Some(before) = kept.map(|kept| kept.lines)
+            && lines * 100 < before * (100 - i64::from(self.config.max_shrink_percent))
+        {
+            return Err(again(format!(
+                "{origin} has {lines} symbols and had {before}, which is more than {} % less: it is not taken; if it is right, \
+                 set ingest.universe.max_shrink_percent to 100 until the job `universe` has run",
+                self.config.max_shrink_percent
+            )));
+        }
+        gathered.lists.push(ListReport { name: name.to_owned(), lines, unchanged, fault: None });
+        let Validators { etag, last_modified } = validators;
+        let (name, fetched_at) = (name.to_owned(), self.clock.now());
+        gathered.documents.push(UniverseDocument { name, place: origin, etag, last_modified, lines, body, fetched_at });
+        Ok(list)
+    }
+
+    /// Names and numbers are no reason to go without a list: where they cannot be had, those that are known stay.
+    async fn companies(
+        &self,
+        gathered: &mut Gathered,
+        kept: &[UniverseDocument],
+        place: &Place,
+    ) -> HashMap<String, Company> {
+        const NAME: &str = "sec_tickers";
+        let read = self.list(gathered, kept, NAME, place, parse_companies, HashMap::len).await;
+        read.unwrap_or_else(|fault| {
+            warn!(error = %fault, "the SEC's list of companies cannot be used; the names that are known stay");
+            let list = ListReport { name: NAME.to_owned(), lines: 0, unchanged: false, fault: Some(fault.to_string()) };
+            gathered.lists.push(list);
+            HashMap::new()
+        })
+    }
+}
+
+impl Job for UniverseKeeper {
+    fn run(self: Arc<Self>, _context: RunContext) -> RunFuture {
+        Box::pin(async move {
+            let report = self.refresh().await?;
+            serde_json::to_value(report).map_err(|fault| JobError::Fail(fault.to_string()))
+        })
+    }
+}
+
+impl Named {
+    fn of(symbols: &[String]) -> Self {
+        Self { count: symbols.len(), first: symbols.iter().take(NAMED).cloned().collect() }
+    }
+}
+
+/// The list that the configuration itself has: the operator's file, or the built-in one; with what the operator adds and takes
+/// out. `None` when it has to be fetched.
+///
+/// # Errors
+/// When a file cannot be read or used.
+pub fn local(config: &UniverseConfig, known: &[KnownSymbol]) -> Result<Option<Universe>, UniverseFault> {
+    let selection = selection(config)?;
+    let list = match &config.source {
+        UniverseSource::BuiltIn => Universe::parse_csv(BUILT_IN, "config/universe.csv")?,
+        UniverseSource::File(path) => read_csv(path)?,
+        UniverseSource::Directories { .. } => return Ok(None),
+    };
+    let (companies, mut counts) = (HashMap::new(), Counts::default());
+    Ok(Some(assemble(list.listings().to_vec(), &selection, &companies, known, &mut counts, "the universe")?))
+}
+
+/// The universe a start begins with, without a network: the configuration's own list, or the one that was last kept, or, where
+/// there is neither, the built-in one until the first list has been fetched.
+///
+/// # Errors
+/// When a file or the database cannot be read.
+pub async fn at_start(config: &UniverseConfig, store: &Store) -> Result<SharedUniverse, UniverseFault> {
+    let known = store.symbols().await?;
+    let source = config.source.name();
+    let state = store.universe_state().await?.filter(|state| state.source == source);
+    let (refreshed_at, revision) = state.map_or((None, 0), |state| (Some(state.refreshed_at), state.revision));
+    let begin = |universe: Universe, source, settled| {
+        let universe = Arc::new(universe);
+        SharedUniverse::new(CurrentUniverse { universe, source, refreshed_at, revision }, settled)
+    };
+    if let Some(universe) = local(config, &known)? {
+        return Ok(begin(universe, source, true));
+    }
+    let stored: Vec<Listing> = active(&known).cloned().collect();
+    if refreshed_at.is_some() && !stored.is_empty() {
+        let (companies, mut counts) = (HashMap::new(), Counts::default());
+        let selection = selection(config)?;
+        let universe = assemble(stored, &selection, &companies, &known, &mut counts, "the stored universe")?;
+        info!(symbols = universe.len(), "the universe is the one that was last kept");
+        return Ok(begin(universe, source, true));
+    }
+    warn!("the symbol directories have never been read: the built-in list stands in until they have");
+    let universe = Universe::parse_csv(BUILT_IN, "config/universe.csv")?;
+    Ok(begin(universe, UniverseSource::BuiltIn.name(), false))
+}
+
+fn active(known: &[KnownSymbol]) -> impl Iterator<Item = &Listing> {
+    known.iter().filter(|known| known.status == SymbolStatus::Active).map(|known| &known.listing)
+}
+
+fn validators_of(document: &UniverseDocument) -> Validators {
+    Validators { etag: document.etag.clone(), last_modified: document.last_modified.clone() }
+}
+
+fn selection(config: &UniverseConfig) -> Result<Selection, UniverseFault> {
+    let listed = |symbols: &[String], key: &str| -> Result<Vec<Listing>, UniverseFault> {
+        symbols.iter().map(|symbol| Ok(Listing::of_symbol(symbol, key)?)).collect()
+    };
+    let in_file = |path: Option<&Path>| -> Result<Vec<Listing>, UniverseFault> {
+        path.map_or(Ok(Vec::new()), |path| Ok(read_csv(path)?.listings().to_vec()))
+    };
+    let mut include = in_file(config.include_file.as_deref())?;
+    let named = listed(&config.include, "ingest.universe.include")?;
+    include.extend(
+        named
+            .into_iter()
+            .filter(|listing| !include.iter().any(|other| other.symbol == listing.symbol))
+            .collect::<Vec<_>>(),
+    );
+    let mut exclude = in_file(config.exclude_file.as_deref())?;
+    exclude.extend(listed(&config.exclude, "ingest.universe.exclude")?);
+    let exclude: BTreeSet<String> = exclude.into_iter().map(|listing| listing.symbol).collect();
+    Ok(Selection { include, exclude })
+}
+
+fn read_csv(path: &Path) -> Result<Universe, UniverseFault> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|cause| UniverseFault::File { path: name.clone(), cause })?;
+    Ok(Universe::parse_csv(&text, &name)?)
+}
+
+fn tell(changes: &Changes, symbols: usize, had_some: bool) {
+    let first = |symbols: &[String]| symbols.iter().take(NAMED).cloned().collect::<Vec<_>>().join(" ");
+    let Changes { added, returned, delisted, renamed } = changes;
+    // The first list is no news of each of its symbols.
+    if had_some {
+        metrics::universe_changed(added.len(), returned.len(), delisted.len(), renamed.len());
+    }
+    info!(
+        symbols,
+        added = added.len(),
+        returned = returned.len(),
+        delisted = delisted.len(),
+        renamed = renamed.len(),
+        first_added = %if had_some { first(added) } else { String::new() },
+        first_returned = %first(returned),
+        first_delisted = %first(delisted),
+        "the universe was refreshed"
+    );
+}
