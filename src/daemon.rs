@@ -17,6 +17,7 @@ use crate::calendar::SharedCalendars;
 use crate::clock::SharedClock;
 use crate::components;
 use crate::config::Config;
+use crate::ingest::SharedUniverse;
 use crate::ingest::providers::{self, FetchError};
 use crate::jobs::{self, MarketData, Renewals, Retention, UniverseFault, UniverseKeeper};
 use crate::metrics;
@@ -114,24 +115,41 @@ impl Parts {
         let calendar = SharedCalendars::new(calendars, &config.calendar.exchange);
         let calendar =
             Arc::new(calendar.unwrap_or_else(|| unreachable!("the configuration was checked: it is a known venue")));
-        let universe = Arc::new(jobs::universe::at_start(&config.ingest.universe, &store).await?);
+        let universe = Arc::new(jobs::universe::at_start(&config.ingest.universe, &store, clock.now()).await?);
         let keeper =
             UniverseKeeper::new(store.clone(), Arc::clone(&clock), &config.ingest.universe, Arc::clone(&universe))?;
-        let provider = providers::of_config(&config.ingest.provider, Arc::clone(&calendar), Arc::clone(&clock))?;
-        let cycles =
-            jobs::table(config).into_iter().filter(|spec| [jobs::INGEST, jobs::INGEST_CLOSE].contains(&spec.name));
-        let market = MarketData::new(
-            store.clone(),
-            Arc::clone(&clock),
-            Arc::clone(&calendar),
-            universe,
-            provider,
-            &config.ingest,
-            cycles.collect(),
-        );
+        let market = market(config, &store, &clock, &calendar, universe)?;
         let ledger = Ledger::new(store.clone(), Arc::clone(&clock), Arc::clone(&calendar));
         Ok(Self { store, clock, calendar, exceptions, market: Arc::new(market), universe: Arc::new(keeper), ledger })
     }
+
+    /// The market as a daemon left it in the database, for a command that only looks.
+    ///
+    /// # Errors
+    /// When the database or the list of symbols cannot be read.
+    pub async fn look(config: &Config, store: &Store, clock: SharedClock) -> Result<MarketData, StartError> {
+        let (calendars, _) = calendars::load(&config.calendar, Some(store)).await?;
+        let calendar = SharedCalendars::new(calendars, &config.calendar.exchange);
+        let calendar =
+            Arc::new(calendar.unwrap_or_else(|| unreachable!("the configuration was checked: it is a known venue")));
+        let universe = Arc::new(jobs::universe::at_start(&config.ingest.universe, store, clock.now()).await?);
+        let market = market(config, store, &clock, &calendar, universe)?.looked_at();
+        market.restore().await?;
+        Ok(market)
+    }
+}
+
+fn market(
+    config: &Config,
+    store: &Store,
+    clock: &SharedClock,
+    calendar: &Arc<SharedCalendars>,
+    universe: Arc<SharedUniverse>,
+) -> Result<MarketData, FetchError> {
+    let provider = providers::of_config(&config.ingest.provider, Arc::clone(calendar), Arc::clone(clock))?;
+    let cycles = jobs::table(config).into_iter().filter(|spec| [jobs::INGEST, jobs::INGEST_CLOSE].contains(&spec.name));
+    let (store, clock, calendar) = (store.clone(), Arc::clone(clock), Arc::clone(calendar));
+    Ok(MarketData::new(store, clock, calendar, universe, provider, &config.ingest, cycles.collect()))
 }
 
 /// A daemon that runs.

@@ -108,12 +108,25 @@ const TABLE: &[(&str, Kind, Option<Unit>, &str)] = &[
         "Age of the newest quote in market time: it stands still while the market is closed.",
     ),
     ("bellwether_ingest_stale", Gauge, None, "1 when readers are told that the data is stale."),
+    ("bellwether_ingest_failed_cycles", Gauge, None, "Cycles in a row that brought nothing, up to the last one."),
+    (
+        "bellwether_ingest_incomplete_cycles",
+        Gauge,
+        None,
+        "Published cycles in a row with less than 97 % of their symbols, up to the last one.",
+    ),
     ("bellwether_ingest_cycles_total", Counter, None, "Cycles by outcome: complete, incomplete, failed."),
     (
         "bellwether_ingest_cycle_duration_seconds",
         Histogram,
         Some(Unit::Seconds),
         "From the start of a cycle to its publication.",
+    ),
+    (
+        "bellwether_ingest_symbols_dormant",
+        Gauge,
+        None,
+        "Symbols that are asked for less often, because nothing has been heard of them for cycles in a row.",
     ),
     ("bellwether_ingest_universe_symbols", Gauge, None, "Symbols that are quoted."),
     (
@@ -202,6 +215,7 @@ pub fn started(now: DateTime<Utc>) {
         counter!("bellwether_clock_events_total", "kind" => kind).absolute(0);
     }
     gauge!("bellwether_leader").set(0.0);
+    gauge!("bellwether_ingest_symbols_dormant").set(0.0);
     for outcome in ["complete", "incomplete", "failed"] {
         counter!("bellwether_ingest_cycles_total", "outcome" => outcome).absolute(0);
     }
@@ -406,6 +420,12 @@ pub fn cycle_published(expected: u32, fresh: u32, completeness: f64) {
     gauge!("bellwether_ingest_completeness_ratio").set(completeness);
 }
 
+/// How many cycles in a row failed, and how many were published with too few symbols.
+pub fn cycles_in_a_row(failed: u32, incomplete: u32) {
+    gauge!("bellwether_ingest_failed_cycles").set(f64::from(failed));
+    gauge!("bellwether_ingest_incomplete_cycles").set(f64::from(incomplete));
+}
+
 /// A cycle ended.
 pub fn cycle_ended(outcome: &'static str, duration: TimeDelta) {
     counter!("bellwether_ingest_cycles_total", "outcome" => outcome).increment(1);
@@ -422,6 +442,11 @@ pub fn data_age(age_seconds: i64, stale: bool) {
 pub fn universe(symbols: usize, age: TimeDelta) {
     gauge!("bellwether_ingest_universe_symbols").set(symbols as f64);
     gauge!("bellwether_ingest_universe_age_seconds").set(seconds(age));
+}
+
+/// How many symbols are asked for less often, because nothing is heard of them.
+pub fn symbols_dormant(count: usize) {
+    gauge!("bellwether_ingest_symbols_dormant").set(count as f64);
 }
 
 /// Symbols came and went.

@@ -47,8 +47,10 @@ pub fn startupz(app: Data<&Arc<App>>) -> Response {
 #[handler]
 pub async fn readyz(app: Data<&Arc<App>>) -> Response {
     let components = components(&app).await;
-    let blocking: Vec<_> =
-        components.into_iter().filter(|part| !part.ok && ![FRESHNESS, CALENDAR].contains(&part.name)).collect();
+    let blocking: Vec<_> = components
+        .into_iter()
+        .filter(|part| !part.ok && ![FRESHNESS, INGESTION, CALENDAR].contains(&part.name))
+        .collect();
     match blocking.is_empty() {
         true => respond(StatusCode::OK, "ready", Vec::new()),
         false => respond(StatusCode::SERVICE_UNAVAILABLE, "not ready", blocking),
@@ -67,6 +69,9 @@ pub async fn detailed(app: Data<&Arc<App>>) -> Response {
 /// Stale data is told to readers in every answer; it is no reason to send them elsewhere.
 const FRESHNESS: &str = "freshness";
 
+/// What operators should look after while the numbers are right.
+const INGESTION: &str = "ingestion";
+
 /// An operator's file with a mistake in it leaves the calendar as it was: somebody must mend it, and everything goes on.
 const CALENDAR: &str = "calendar";
 
@@ -81,14 +86,20 @@ async fn components(app: &App) -> Vec<Component<'static>> {
         (!app.lifecycle.is_started()).then(|| "starting".to_owned())
     };
     let work = prove_work(&app.scheduler, &app.store, &app.clock).await.err();
-    let verdict = app.market.verdict(app.clock.now());
+    let why = app.market.why(app.clock.now());
+    let verdict = why.verdict();
     let no_data = app.board.current().is_none().then(|| verdict.cause.clone().unwrap_or_default());
+    // What is for operators alone: a breaker, the quota, the store, the universe.
+    let others = why.findings.iter().filter(|finding| !finding.code.concerns_readers());
+    let others: Vec<&str> = others.map(|finding| finding.sentence.as_str()).collect();
+    let others = (!others.is_empty()).then(|| others.join("; "));
     vec![
         part("lifecycle", life, "bellwether status"),
         part("scheduler_and_database", work, "bellwether runs ls"),
-        part("market_data", no_data, "bellwether runs ls --job ingest"),
+        part("market_data", no_data, "bellwether ingest why"),
         part(CALENDAR, app.calendars.fault().map(|_| CALENDAR_FAULT.to_owned()), "bellwether doctor calendar"),
-        part(FRESHNESS, verdict.stale.then_some(verdict.cause.unwrap_or_default()), "bellwether status"),
+        part(FRESHNESS, verdict.stale.then_some(verdict.cause.unwrap_or_default()), "bellwether ingest why"),
+        part(INGESTION, others, "bellwether doctor ingestion"),
     ]
 }
 

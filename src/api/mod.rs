@@ -12,6 +12,7 @@ mod front;
 mod guard;
 mod health;
 mod hours;
+mod ingest;
 mod observe;
 mod query;
 mod referrals;

@@ -11,7 +11,7 @@ use super::guard::KnownHosts;
 use super::observe::Observed;
 use crate::metrics::RouteTimes;
 
-use super::{App, account, billing, calendar, exceptions, health, hours, referrals, schedule, stocks};
+use super::{App, account, billing, calendar, exceptions, health, hours, ingest, referrals, schedule, stocks};
 
 /// What kind of path it is: its methods, and the manner of its errors.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub fn api(app: Arc<App>) -> BoxEndpoint<'static, Response> {
         ("/api/v1/calendar/:mic/exceptions", Modern(CHANGE),
             get(exceptions::list).post(exceptions::add).delete(exceptions::withdraw)),
         ("/api/v1/calendar/:mic/exceptions/:id", Modern("DELETE"), delete(exceptions::withdraw_by_id)),
+        ("/api/v1/ingest/status", Modern(READ), get(ingest::status)),
+        ("/api/v1/ingest/why", Modern(READ), get(ingest::why)),
         ("/api/v1/jobs", Modern(READ), get(schedule::jobs)),
         ("/api/v1/jobs/next", Modern(READ), get(schedule::next)),
         ("/api/v1/jobs/verify", Modern(READ), get(schedule::verify)),

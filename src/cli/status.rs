@@ -41,6 +41,7 @@ struct Status {
     seconds_to_next_transition: i64,
     calendar_version: String,
     last_cycle: Option<LastCycle>,
+    universe: UniverseLine,
     jobs: Vec<JobStatus>,
     next_fires: Vec<NextFire>,
     renewals_due: i64,
@@ -59,6 +60,15 @@ struct LastCycle {
     fresh: u32,
     completeness: f64,
     cause: Option<String>,
+}
+
+#[derive(Serialize)]
+struct UniverseLine {
+    source: Option<String>,
+    refreshed_at: Option<DateTime<Utc>>,
+    symbols: i64,
+    delisted: i64,
+    dormant: usize,
 }
 
 #[derive(Serialize)]
@@ -115,11 +125,24 @@ async fn gather(config: &Config, calendar: &Calendar, store: &Store, now: DateTi
         seconds_to_next_transition: (moment.next_transition - now).num_seconds(),
         calendar_version: calendar.version().to_owned(),
         last_cycle: store.last_cycle().await?.map(|record| last_cycle(record, calendar, now)),
+        universe: universe_line(store).await?,
         jobs: job_statuses,
         next_fires: next_fires.map(|fire| NextFire { at: fire.slot, job: name_of(fire.job) }).collect(),
         renewals_due: store.count_due_subscriptions(now).await?,
         leader: store.lease().await?,
         instances: store.instances().await?,
+    })
+}
+
+async fn universe_line(store: &Store) -> anyhow::Result<UniverseLine> {
+    let state = store.universe_state().await?;
+    let (symbols, delisted) = store.count_symbols().await?;
+    Ok(UniverseLine {
+        source: state.as_ref().map(|state| state.source.clone()),
+        refreshed_at: state.map(|state| state.refreshed_at),
+        symbols,
+        delisted,
+        dormant: store.dormant_symbols().await?.len(),
     })
 }
 
@@ -190,6 +213,10 @@ fn picture(status: &Status, calendar: &Calendar) -> String {
             cycle.cause.as_deref().map(|cause| format!("\n           {cause}")).unwrap_or_default(),
         ),
     };
+    let UniverseLine { source, symbols, delisted, dormant, .. } = &status.universe;
+    if let Some(source) = source {
+        text += &format!("universe   {symbols} symbols from {source}, {delisted} delisted, {dormant} dormant\n");
+    }
     text += &format!("renewals   {} due\n", status.renewals_due);
     text += &planner_line(status);
     let rows = status.jobs.iter().map(|job| {

@@ -253,7 +253,7 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
     let renewals_limit = reader.integer("renewals.limit", 1..=1_000_000);
     let renewals_batch = reader.integer("renewals.batch", 1..=10_000);
     let components = components::read(reader, environment);
-    let config = Config {
+    let mut config = Config {
         listen: listen?,
         metrics_listen: metrics_listen?,
         stage: stage?,
@@ -283,6 +283,7 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
         settings: Vec::new(),
     };
     if config.stage == Stage::Production {
+        config.ingest.universe.built_in_will_do = false;
         production::refuse_exposure(reader, &config, &secret_keys);
     }
     Some(config)

@@ -126,6 +126,8 @@ pub struct UniverseConfig {
     pub max_shrink_percent: u8,
     /// The longest one download may take.
     pub timeout: Duration,
+    /// Whether the built-in list is one to be quoted here: not in production.
+    pub built_in_will_do: bool,
 }
 
 pub(super) fn read(reader: &mut Reader<'_>) -> UniverseConfig {
@@ -156,6 +158,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> UniverseConfig {
         max_shrink_percent: u8::try_from(reader.integer("ingest.universe.max_shrink_percent", 0_u16..=100))
             .unwrap_or(100),
         timeout: seconds(reader, "ingest.universe.timeout_seconds", 1..=600),
+        built_in_will_do: true,
     }
 }
 

@@ -39,6 +39,8 @@ pub struct FetchPlan {
 pub struct Fetched {
     /// By index of the universe; `None` where the provider said nothing of a symbol.
     pub quotes: Vec<Option<RawQuote>>,
+    /// By index of the universe: whether a call for the symbol was answered, whatever it said.
+    pub answered: Vec<bool>,
     /// The provider said that its data is delayed.
     pub delayed: bool,
     /// Calls made.
@@ -101,7 +103,8 @@ impl Fetcher {
         let size = self.provider.description().batch_size(wanted.len());
         let calls: Vec<_> = wanted.chunks(size).map(|batch| self.fetch_batch(universe, batch, plan.deadline)).collect();
         let mut answers = stream::iter(calls).buffer_unordered(plan.concurrency);
-        let mut fetched = Fetched { quotes: vec![None; universe.len()], ..Fetched::default() };
+        let (quotes, answered) = (vec![None; universe.len()], vec![false; universe.len()]);
+        let mut fetched = Fetched { quotes, answered, ..Fetched::default() };
         let mut faults: BTreeMap<String, usize> = BTreeMap::new();
         while let Some((batch, tries)) = answers.next().await {
             fetched.requests += tries.requests;
@@ -109,6 +112,7 @@ impl Fetcher {
                 Ok(answer) => {
                     self.progress.call_ended(batch.len(), answer.quotes.len());
                     fetched.delayed |= answer.delayed;
+                    batch.iter().for_each(|index| fetched.answered[*index] = true);
                     for (index, quote) in answer.quotes {
                         fetched.quotes[index] = Some(quote);
                     }

@@ -6,6 +6,7 @@
 mod board;
 mod budget;
 mod documents;
+mod dormant;
 mod fetch;
 pub mod gate;
 pub mod past;
@@ -16,6 +17,7 @@ mod universe;
 pub use board::{Board, Published};
 pub use budget::{Budget, Permit, Quota};
 pub use documents::{Documents, Loaded, Validators};
+pub use dormant::{Learned, NegativeCache};
 pub use fetch::{FetchPlan, Fetched, Fetcher};
 pub use progress::{Progress, ProgressView};
 pub use universe::{CurrentUniverse, SharedUniverse};

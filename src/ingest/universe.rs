@@ -63,7 +63,8 @@ impl SharedUniverse {
         let mut settled = self.settled.subscribe();
         tokio::select! {
             _ = settled.wait_for(|settled| *settled) => {}
-            () = clock.sleep(longest) => {}
+            // Once is enough: whoever comes later goes on with what there is.
+            () = clock.sleep(longest) => self.settle(),
         }
     }
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use super::dormancy::Dormancy;
 use crate::calendar::{Phase, SharedCalendars};
 use crate::clock::SharedClock;
 use crate::config::IngestConfig;
@@ -18,7 +19,7 @@ use crate::ingest::providers::{Description, Provider};
 use crate::ingest::{Board, FetchPlan, Fetched, Fetcher, Progress, Published, SharedUniverse};
 use crate::market::{Bodies, Columns, Cycle, DelayClass, Meta, Snapshot, Statistics, Universe};
 use crate::metrics;
-use crate::ops::explain::{self, Attempt, Facts, Verdict, explain, is_complete};
+use crate::ops::explain::{Attempts, FaultKind, Verdict, is_complete};
 use crate::schedule::{JobSpec, fires};
 use crate::scheduler::JobError;
 use crate::store::{CycleRecord, Store, StoreError, StoredQuote};
@@ -36,15 +37,18 @@ const STORING: TimeDelta = TimeDelta::seconds(5);
 pub struct MarketData {
     store: Store,
     clock: SharedClock,
-    calendar: Arc<SharedCalendars>,
-    universe: Arc<SharedUniverse>,
+    /// Since when the daemon runs; `None` where a command only looks.
+    pub(super) running_since: Option<DateTime<Utc>>,
+    pub(super) calendar: Arc<SharedCalendars>,
+    pub(super) universe: Arc<SharedUniverse>,
     provider: Arc<dyn Provider>,
     fetcher: Fetcher,
-    config: IngestConfig,
+    pub(super) dormancy: Dormancy,
+    pub(super) config: IngestConfig,
     /// The jobs that run cycles: they say when readers may expect news.
-    cycles: Vec<JobSpec>,
-    board: Arc<Board>,
-    last_attempt: Mutex<Option<Attempt>>,
+    pub(super) cycles: Vec<JobSpec>,
+    pub(super) board: Arc<Board>,
+    attempts: Mutex<Attempts>,
     delayed: Mutex<bool>,
 }
 
@@ -63,6 +67,9 @@ pub struct CycleSummary {
     pub invalid: u32,
     /// Symbols whose quote is older than the session.
     pub outdated: u32,
+    /// Symbols that are asked for less often, because nothing has been heard of them for cycles in a row. Those that were
+    /// silent before this session are not among the expected.
+    pub dormant: u32,
     /// fresh / expected.
     pub completeness: f64,
     /// Calls made.
@@ -71,6 +78,12 @@ pub struct CycleSummary {
     pub duration_ms: i64,
     /// Why it is not complete.
     pub cause: Option<String>,
+}
+
+/// A cycle that brought nothing.
+struct Failed {
+    kind: FaultKind,
+    fault: JobError,
 }
 
 impl std::fmt::Debug for MarketData {
@@ -91,19 +104,29 @@ impl MarketData {
         jobs: Vec<JobSpec>,
     ) -> Self {
         let fetcher = Fetcher::new(Arc::clone(&provider), SharedClock::clone(&clock), config.attempts);
+        let cadence = TimeDelta::from_std(config.cadence).unwrap_or(TimeDelta::MAX);
+        let dormancy = Dormancy::new(store.clone(), cadence, provider.description().whole_market);
         Self {
             store,
+            running_since: Some(clock.now()),
             clock,
             calendar,
             universe,
             provider,
             fetcher,
+            dormancy,
             config: config.clone(),
             cycles: jobs,
             board: Arc::default(),
-            last_attempt: Mutex::default(),
+            attempts: Mutex::default(),
             delayed: Mutex::default(),
         }
+    }
+
+    /// The market of a command that looks at what a daemon left in the database.
+    pub fn looked_at(mut self) -> Self {
+        self.running_since = None;
+        self
     }
 
     /// What readers see.
@@ -141,6 +164,8 @@ impl MarketData {
     /// # Errors
     /// When the database fails.
     pub async fn restore(&self) -> Result<bool, StoreError> {
+        self.dormancy.restore().await?;
+        *lock(&self.attempts) = super::why::recall(&self.store).await?;
         let Some(mut record) = self.store.last_cycle().await? else { return Ok(false) };
         // What a wrong clock dated into the future must not outrank every cycle until then.
         let now = self.clock.now();
@@ -220,11 +245,11 @@ impl MarketData {
             Err(_) => "failed",
         };
         metrics::cycle_ended(outcome, self.clock.now() - started);
-        if let Err(fault) = &result {
-            *lock(&self.last_attempt) = Some(Attempt { slot, fault: Some(fault.to_string()), published: false });
+        result.map_err(|Failed { kind, fault }| {
+            lock(&self.attempts).failed(slot, kind, fault.to_string());
             self.refresh(true);
-        }
-        result
+            fault
+        })
     }
 
     async fn try_cycle(
@@ -233,8 +258,8 @@ impl MarketData {
         slot: DateTime<Utc>,
         deadline: DateTime<Utc>,
         started: DateTime<Utc>,
-    ) -> Result<CycleSummary, JobError> {
-        self.universe.settled(&self.clock, FIRST_LIST).await;
+    ) -> Result<CycleSummary, Failed> {
+        self.universe.settled(&self.clock, FIRST_LIST.min(self.config.cadence / 2)).await;
         let universe = Arc::clone(&self.universe.load().universe);
         let fair_share = started + TimeDelta::from_std(self.config.cadence * 9 / 10).unwrap_or(TimeDelta::MAX);
         let plan = FetchPlan {
@@ -243,22 +268,29 @@ impl MarketData {
             // What was answered must still be gated and stored before the run itself is ended.
             deadline: (deadline - STORING).min(fair_share),
         };
-        let wanted: Vec<usize> = (0..universe.len()).collect();
+        let wanted = self.dormancy.wanted(&universe, slot, self.session_start(started));
         let fetched = self.fetcher.fetch(&universe, &wanted, plan).await;
         let now = self.clock.now();
+        let session_start = self.session_start(now);
+        self.dormancy.learn(&universe, &fetched, slot).await;
+        let expected = universe.len() - self.dormancy.not_expected(&universe, session_start);
+        let dormant = self.dormancy.count(&universe);
         let previous = self.board.current();
         let previous = previous.as_ref().map(|published| &*published.snapshot);
-        let gated = gate(&universe, &fetched.quotes, previous, self.session_start(now), now);
-        let cause = cause_of(&fetched, &gated, universe.len());
+        let mut gated = gate(&universe, &fetched.quotes, previous, session_start, now);
+        // Who was not asked is not missing from an answer.
+        gated.missing = gated.missing.saturating_sub(count(universe.len() - wanted.len()));
+        let cause = cause_of(&fetched, &gated, expected, dormant);
         if gated.fresh.is_empty() {
             let message = cause.unwrap_or_else(|| "the universe is empty".to_owned());
-            return Err(JobError::Retry { after: None, message });
+            return Err(Failed { kind: FaultKind::Provider, fault: JobError::Retry { after: None, message } });
         }
-        let cycle = self.describe(id, slot, now, &gated);
+        let cycle = self.describe(id, slot, now, &gated, count(expected));
         let record = CycleRecord { cycle: cycle.clone(), delayed: fetched.delayed, cause: cause.clone() };
-        self.keep(&record, &universe, &gated).await?;
+        let kept = self.keep(&record, &universe, &gated).await;
+        kept.map_err(|fault| Failed { kind: FaultKind::Store, fault })?;
         *lock(&self.delayed) = fetched.delayed;
-        *lock(&self.last_attempt) = Some(Attempt { slot, fault: cause.clone(), published: true });
+        lock(&self.attempts).published(slot, cycle.expected, cycle.fresh, cause.clone());
         let summary = CycleSummary {
             source: self.provider.description().source,
             expected: cycle.expected,
@@ -266,6 +298,7 @@ impl MarketData {
             missing: gated.missing,
             invalid: gated.invalid,
             outdated: gated.outdated,
+            dormant: count(dormant),
             completeness: cycle.completeness(),
             requests: fetched.requests,
             duration_ms: (self.clock.now() - started).num_milliseconds(),
@@ -277,10 +310,9 @@ impl MarketData {
         Ok(summary)
     }
 
-    fn describe(&self, id: Uuid, slot: DateTime<Utc>, now: DateTime<Utc>, gated: &Gated) -> Cycle {
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    fn describe(&self, id: Uuid, slot: DateTime<Utc>, now: DateTime<Utc>, gated: &Gated, expected: u32) -> Cycle {
         let provider = self.provider.description();
-        let (expected, fresh) = (count(gated.quotes.len()), count(gated.fresh.len()));
+        let fresh = count(gated.fresh.len());
         Cycle {
             id,
             slot,
@@ -290,7 +322,7 @@ impl MarketData {
             finished_at: now,
             expected,
             fresh,
-            failed: expected - fresh,
+            failed: expected.saturating_sub(fresh),
         }
     }
 
@@ -323,6 +355,7 @@ impl MarketData {
         let now = self.clock.now();
         let moment = self.calendar.load().at(now);
         metrics::calendar_phase(moment.phase, moment.next_transition);
+        self.measure(now);
         let Some(published) = self.board.current() else { return };
         let verdict = self.verdict(now);
         metrics::data_age(self.age(published.snapshot.cycle.as_of, now).num_seconds(), verdict.stale);
@@ -340,7 +373,7 @@ impl MarketData {
     fn render(&self, snapshot: Arc<Snapshot>, statistics: Arc<Statistics>) {
         let now = self.clock.now();
         let moment = self.calendar.load().at(now);
-        let verdict = self.verdict_of(&snapshot.cycle, now);
+        let verdict = self.why_of(Some(&snapshot.cycle), now).verdict();
         let cycle = &snapshot.cycle;
         // Only cycles of this source are ever shown, so what it is holds for a restored one too.
         let provider = self.provider.description();
@@ -369,7 +402,7 @@ impl MarketData {
 
     /// When readers may expect news: the next slot, or any moment while something is being mended.
     fn next_cycle(&self, meta: &Meta, now: DateTime<Utc>) -> DateTime<Utc> {
-        let failed = lock(&self.last_attempt).as_ref().is_some_and(|attempt| !attempt.published);
+        let failed = lock(&self.attempts).failing.is_some();
         if meta.stale || failed {
             return now;
         }
@@ -378,42 +411,22 @@ impl MarketData {
         next.map_or(meta.next_transition, |fire| fire.slot)
     }
 
-    /// Why the data is as it is at `now`: the one answer for readers, health and the operator.
+    /// Why the data is as it is at `now`, as readers are told.
     pub fn verdict(&self, now: DateTime<Utc>) -> Verdict {
-        match self.board.current() {
-            Some(published) => self.verdict_of(&published.snapshot.cycle, now),
-            None => self.explain(None, now),
-        }
+        self.why(now).verdict()
     }
 
-    fn verdict_of(&self, cycle: &Cycle, now: DateTime<Utc>) -> Verdict {
-        let published = explain::Published {
-            as_of: cycle.as_of,
-            age_in_market_time: self.age(cycle.as_of, now),
-            tolerated: self.tolerated(),
-            expected: cycle.expected,
-            fresh: cycle.fresh,
-        };
-        self.explain(Some(published), now)
+    /// How the last cycles went.
+    pub(super) fn attempts(&self) -> Attempts {
+        lock(&self.attempts).clone()
     }
 
-    fn explain(&self, published: Option<explain::Published>, now: DateTime<Utc>) -> Verdict {
-        let moment = self.calendar.load().at(now);
-        let last_attempt = lock(&self.last_attempt).clone();
-        explain(&Facts {
-            phase: moment.phase,
-            next_transition: moment.next_transition,
-            published,
-            last_attempt: last_attempt.as_ref(),
-        })
-    }
-
-    fn age(&self, as_of: DateTime<Utc>, now: DateTime<Utc>) -> TimeDelta {
+    pub(super) fn age(&self, as_of: DateTime<Utc>, now: DateTime<Utc>) -> TimeDelta {
         self.calendar.load().open_time_between(as_of, now)
     }
 
     /// Two cycles, and what the source lags behind by contract or by its own word.
-    fn tolerated(&self) -> TimeDelta {
+    pub(super) fn tolerated(&self) -> TimeDelta {
         let contract = TimeDelta::from_std(self.provider.description().delay).unwrap_or_default();
         let lag = if *lock(&self.delayed) { contract.max(DELAYED_BY) } else { contract };
         TimeDelta::from_std(self.config.cadence * 2).unwrap_or(TimeDelta::MAX) + lag
@@ -421,7 +434,7 @@ impl MarketData {
 }
 
 /// Why not every symbol is fresh; `None` when each is.
-fn cause_of(fetched: &Fetched, gated: &Gated, expected: usize) -> Option<String> {
+fn cause_of(fetched: &Fetched, gated: &Gated, expected: usize, dormant: usize) -> Option<String> {
     if gated.fresh.len() == expected && expected > 0 {
         return None;
     }
@@ -429,10 +442,15 @@ fn cause_of(fetched: &Fetched, gated: &Gated, expected: usize) -> Option<String>
         (gated.missing, "not in the answer"),
         (gated.invalid, "without a usable price and time"),
         (gated.outdated, "older than the session"),
+        (count(dormant), "dormant"),
     ];
     let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
     let parts: Vec<String> = fetched.faults.first().cloned().into_iter().chain(counts).collect();
     Some(parts.join(", "))
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -2,11 +2,13 @@
 
 pub mod audit;
 mod component;
+mod dormancy;
 mod ingest;
 mod market_data;
 pub mod renewals;
 mod retention;
 pub mod universe;
+mod why;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,7 @@ pub use market_data::{CycleSummary, MarketData};
 pub use renewals::Renewals;
 pub use retention::Retention;
 pub use universe::{UniverseFault, UniverseKeeper};
+pub use why::IngestStatus;
 
 /// Name, purpose, trigger, misfire, grace, deadline, tries. A slot is skipped while the run before it goes on; none of these jobs
 /// pauses itself however often it fails: each is worth every try.

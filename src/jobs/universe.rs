@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tracing::{info, warn};
 
@@ -362,17 +363,21 @@ pub fn local(config: &UniverseConfig, known: &[KnownSymbol]) -> Result<Option<Un
 ///
 /// # Errors
 /// When a file or the database cannot be read.
-pub async fn at_start(config: &UniverseConfig, store: &Store) -> Result<SharedUniverse, UniverseFault> {
+pub async fn at_start(
+    config: &UniverseConfig,
+    store: &Store,
+    now: DateTime<Utc>,
+) -> Result<SharedUniverse, UniverseFault> {
     let known = store.symbols().await?;
     let source = config.source.name();
     let state = store.universe_state().await?.filter(|state| state.source == source);
     let (refreshed_at, revision) = state.map_or((None, 0), |state| (Some(state.refreshed_at), state.revision));
-    let begin = |universe: Universe, source, settled| {
+    let begin = |universe: Universe, source, refreshed_at, settled| {
         let universe = Arc::new(universe);
         SharedUniverse::new(CurrentUniverse { universe, source, refreshed_at, revision }, settled)
     };
     if let Some(universe) = local(config, &known)? {
-        return Ok(begin(universe, source, true));
+        return Ok(begin(universe, source, Some(now), true));
     }
     let stored: Vec<Listing> = active(&known).cloned().collect();
     if refreshed_at.is_some() && !stored.is_empty() {
@@ -380,11 +385,11 @@ pub async fn at_start(config: &UniverseConfig, store: &Store) -> Result<SharedUn
         let selection = selection(config)?;
         let universe = assemble(stored, &selection, &companies, &known, &mut counts, "the stored universe")?;
         info!(symbols = universe.len(), "the universe is the one that was last kept");
-        return Ok(begin(universe, source, true));
+        return Ok(begin(universe, source, refreshed_at, true));
     }
     warn!("the symbol directories have never been read: the built-in list stands in until they have");
     let universe = Universe::parse_csv(BUILT_IN, "config/universe.csv")?;
-    Ok(begin(universe, UniverseSource::BuiltIn.name(), false))
+    Ok(begin(universe, UniverseSource::BuiltIn.name(), None, false))
 }
 
 fn active(known: &[KnownSymbol]) -> impl Iterator<Item = &Listing> {

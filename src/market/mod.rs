@@ -34,7 +34,7 @@ pub use price::Price;
 pub use query::{ListQuery, QueryError, list, search};
 pub use quote::{Quote, QuoteFlags};
 pub use range::Range;
-pub use roster::{Changes, Counts, KnownSymbol, Selection, SymbolStatus, assemble, choose};
+pub use roster::{Changes, Counts, KnownSymbol, Selection, SilentSymbol, SymbolStatus, assemble, choose};
 pub use statistics::{LONGEST_RANKING, Ranking, SectorStatistics, Statistics};
 pub use stock::{realtime, stock};
 pub use universe::{Listing, Universe, UniverseError};

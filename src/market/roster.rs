@@ -40,6 +40,31 @@ pub struct KnownSymbol {
     pub last_seen: DateTime<Utc>,
 }
 
+/// A symbol that was silent when it was last asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SilentSymbol {
+    /// Which.
+    pub symbol: String,
+    /// Cycles in a row.
+    pub failures: u32,
+    /// The slot of the first of them.
+    pub since: DateTime<Utc>,
+    /// The slot of the last of them.
+    pub last_asked: DateTime<Utc>,
+    /// Not before this slot, but at the first of a session.
+    pub ask_after: DateTime<Utc>,
+}
+
+impl SilentSymbol {
+    /// So many silent cycles in a row make a symbol dormant.
+    pub const DORMANT_AFTER: u32 = 5;
+
+    /// Whether it is asked for less often.
+    pub fn is_dormant(&self) -> bool {
+        self.failures >= Self::DORMANT_AFTER
+    }
+}
+
 /// What an operator wants beside what the source says.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {

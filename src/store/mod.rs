@@ -11,6 +11,7 @@ mod calendar_exceptions;
 mod clock_events;
 mod cycles;
 mod dialect;
+mod dormant_symbols;
 mod instances;
 mod job_runs;
 mod jobs;

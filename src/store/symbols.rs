@@ -100,6 +100,17 @@ impl Store {
         Ok(symbols)
     }
 
+    /// How many symbols are active, and how many are delisted.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn count_symbols(&self) -> Result<(i64, i64), StoreError> {
+        const SQL: &str = "SELECT count(CASE WHEN status = 'active' THEN 1 END), count(CASE WHEN status = 'active' THEN NULL \
+            ELSE 1 END) FROM symbols";
+        let mut connection = self.reader().await?;
+        on!(connection.handle(), (i64, i64), SQL, [], fetch_one)
+    }
+
     /// Which version of the list is kept; `None` before the first.
     ///
     /// # Errors

@@ -11,14 +11,18 @@ use serde_json::Value;
 use crate::harness::{Engine, Running, World, eventually, instant, write_universe};
 use crate::sim_massive::{Manner, SimMassive, Trouble};
 
-struct Market {
-    world: World,
-    massive: SimMassive,
+pub struct Market {
+    pub world: World,
+    pub massive: SimMassive,
     _universe: tempfile::NamedTempFile,
 }
 
 /// A market whose provider quotes `symbols`, spelt as the provider does; the universe spells them as the site does.
-async fn market(at: &str, symbols: &[&str], manner: impl Fn(usize, &str) -> Manner + Send + Sync + 'static) -> Market {
+pub async fn market(
+    at: &str,
+    symbols: &[&str],
+    manner: impl Fn(usize, &str) -> Manner + Send + Sync + 'static,
+) -> Market {
     let universe = tempfile::NamedTempFile::new().unwrap();
     let ours = |symbol: &str| symbol.replace(".WS", ".W").replace('p', "$");
     write_universe(universe.path(), symbols.iter().map(|symbol| ours(symbol)));
@@ -41,7 +45,8 @@ async fn advance_until(market: &Market, what: &str, holds: impl AsyncFn() -> boo
     .await;
 }
 
-async fn slot(market: &Market, running: &Running, at: &str) -> Value {
+/// Lets the cycle of one slot run to its end, and gives what is served then.
+pub async fn slot(market: &Market, running: &Running, at: &str) -> Value {
     market.world.clock.advance_to(instant(at));
     advance_until(market, "the slot has ended", async || {
         let runs = market.world.ledger(running, "ingest").await;

@@ -29,3 +29,4 @@ mod store_billing;
 mod store_universe;
 mod tidy;
 mod universe;
+mod why;

@@ -91,6 +91,18 @@ fn full_line(line: &str, tail: &str) -> String {
     if line.matches('|').count() > 1 { format!("{line}\n") } else { format!("{line}|{tail}\n") }
 }
 
+/// A whole `nasdaqlisted.txt` of these lines.
+pub fn nasdaq_text(lines: &str) -> String {
+    let header = "Symbol|Security Name|Market Category|Test Issue|Financial Status|Round Lot Size|ETF|NextShares";
+    format!("{header}\n{lines}File Creation Time: 0315202717:03|||||||\n")
+}
+
+/// A whole `otherlisted.txt` of these lines.
+pub fn other_text(lines: &str) -> String {
+    let header = "ACT Symbol|Security Name|Exchange|CQS Symbol|ETF|Round Lot Size|Test Issue|NASDAQ Symbol";
+    format!("{header}\n{lines}File Creation Time: 0315202717:03||||||\n")
+}
+
 struct App(Arc<Mutex<Inner>>);
 
 impl Endpoint for App {
@@ -111,13 +123,9 @@ fn answer(inner: &Inner, request: &Request, agent: &str) -> Response {
     if manner == Manner::Down {
         return Response::builder().status(StatusCode::SERVICE_UNAVAILABLE).body("down for maintenance");
     }
-    let (nasdaq, other) = (
-        "Symbol|Security Name|Market Category|Test Issue|Financial Status|Round Lot Size|ETF|NextShares\n",
-        "ACT Symbol|Security Name|Exchange|CQS Symbol|ETF|Round Lot Size|Test Issue|NASDAQ Symbol\n",
-    );
     let body = match request.uri().path() {
-        "/nasdaqlisted.txt" => format!("{nasdaq}{}File Creation Time: 0315202717:03|||||||\n", inner.nasdaq.concat()),
-        "/otherlisted.txt" => format!("{other}{}File Creation Time: 0315202717:03||||||\n", inner.other.concat()),
+        "/nasdaqlisted.txt" => nasdaq_text(&inner.nasdaq.concat()),
+        "/otherlisted.txt" => other_text(&inner.other.concat()),
         "/company_tickers.json" if !agent.contains('@') => {
             return Response::builder()
                 .status(StatusCode::FORBIDDEN)

@@ -1,12 +1,16 @@
 //! Conformance of what the store keeps of the universe, on both engines.
 
-use bellwether::market::{Listing, SymbolStatus};
+use bellwether::market::{Listing, SilentSymbol, SymbolStatus};
 use bellwether::store::UniverseDocument;
 use chrono::TimeDelta;
 
 use crate::harness::{Database, Engine, instant};
 
-on_both_engines!(a_universe_is_kept_whole_and_what_left_it_stays, a_document_is_replaced_by_the_next);
+on_both_engines!(
+    a_universe_is_kept_whole_and_what_left_it_stays,
+    a_document_is_replaced_by_the_next,
+    dormant_symbols_are_kept_and_forgotten,
+);
 
 fn listing(symbol: &str) -> Listing {
     Listing {
@@ -53,6 +57,7 @@ async fn a_universe_is_kept_whole_and_what_left_it_stays(engine: Engine) {
     let symbols = store.symbols().await.unwrap();
     let active = symbols.iter().filter(|known| known.status == SymbolStatus::Active).count();
     assert_eq!((symbols.len(), active), (12_004, 12_000));
+    assert_eq!(store.count_symbols().await.unwrap(), (12_000, 4));
 }
 
 async fn a_document_is_replaced_by_the_next(engine: Engine) {
@@ -70,6 +75,25 @@ async fn a_document_is_replaced_by_the_next(engine: Engine) {
     let (one, two) = (document("one", Some("\"1\""), 7), document("two", None, 8));
     store.save_universe(&[listing("KR")], &[two.clone(), one], "file", instant("2027-03-15T07:30:00Z")).await.unwrap();
     let changed = document("one", None, 9);
-    store.save_universe(&[listing("KR")], &[changed.clone()], "file", instant("2027-03-16T07:30:00Z")).await.unwrap();
+    store
+        .save_universe(&[listing("KR")], std::slice::from_ref(&changed), "file", instant("2027-03-16T07:30:00Z"))
+        .await
+        .unwrap();
     assert_eq!(store.universe_documents().await.unwrap(), [changed, two]);
+}
+
+async fn dormant_symbols_are_kept_and_forgotten(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let at = instant("2027-03-15T14:00:00.123456Z");
+    let silent = |symbol: &str, failures| SilentSymbol {
+        symbol: symbol.to_owned(),
+        failures,
+        since: at - TimeDelta::days(3),
+        last_asked: at,
+        ask_after: at + TimeDelta::minutes(6),
+    };
+    store.save_dormant_symbols(&[silent("BAC$K", 5), silent("DEAD", 6)], &["NONE".to_owned()]).await.unwrap();
+    store.save_dormant_symbols(&[silent("DEAD", 7)], &["BAC$K".to_owned()]).await.unwrap();
+    assert_eq!(store.dormant_symbols().await.unwrap(), [silent("DEAD", 7)]);
 }

@@ -1,5 +1,6 @@
 //! `doctor`: the checks of the runbooks, each with its cause and the exact fix.
 
+mod ingestion;
 mod schedule;
 
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ enum Area {
     Clock,
     /// Whether somebody plans, what is paused, and whether every slot of the last day has its row
     Schedule,
+    /// Whether the data is current and complete, whose fault it is if not, and what is quoted
+    Ingestion,
     /// Everything that can be checked
     All,
 }
@@ -69,6 +72,13 @@ pub async fn run(arguments: &Arguments, config: &Config, clock: SharedClock) -> 
             // Without an area of its own a new installation has no ledger to be looked at.
             Err(fault) if arguments.area != Area::All => return Err(fault),
             Err(fault) => checks.push(check("schedule", "ledger", Ok(format!("not looked at: {fault:#}")))),
+        }
+    }
+    if wanted(Area::Ingestion) {
+        match ingestion::checks(config, &clock).await {
+            Ok(more) => checks.extend(more),
+            Err(fault) if arguments.area != Area::All => return Err(fault),
+            Err(fault) => checks.push(check("ingestion", "data", Ok(format!("not looked at: {fault:#}")))),
         }
     }
     let findings = checks.iter().filter(|check| !check.ok).count();

@@ -81,29 +81,6 @@ fn no_symbol_is_lost_to_its_last_letters() {
     assert_eq!((lost.collect::<Vec<_>>(), counts.unreadable), (vec![&"SPAC+"], vec!["SPAC+".to_owned()]));
 }
 
-/// 7,019 real symbols of the site, as the two directories would have them.
-#[test]
-fn none_of_the_sites_symbols_is_lost() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/universe.csv");
-    let Ok(text) = std::fs::read_to_string(path) else {
-        eprintln!("the site's own list is not beside this checkout: only the short list above was tried");
-        return;
-    };
-    let site = Universe::parse_csv(&text, "universe.csv").unwrap();
-    let of = |exchange: &str, tail: &str| -> String {
-        let listed = site.listings().iter().filter(|listing| listing.exchange == exchange);
-        listed.map(|listing| format!("{}|A company|{tail}\n", listing.symbol)).collect()
-    };
-    let directories = vec![
-        read(DirectoryKind::NasdaqListed, &nasdaq(&of("NASDAQ", "Q|N|N|100|N|N"))).unwrap(),
-        read(DirectoryKind::OtherListed, &other(&of("NYSE", "N|X|N|100|N|X"))).unwrap(),
-    ];
-    let (chosen, counts) = choose(directories, &DEFAULT);
-    let universe = Universe::of(chosen, "both").unwrap();
-    assert_eq!((universe.len(), counts.unreadable), (site.len(), vec![]));
-    assert!(universe.listings().iter().zip(site.listings()).all(|(a, b)| a.symbol == b.symbol));
-}
-
 #[test]
 fn a_list_that_is_not_whole_is_refused() {
     let whole = nasdaq("AAPL|Apple Inc.|Q|N|N|100|N|N\nMSFT|Microsoft|Q|N|N|100|N|N\n");

@@ -1,4 +1,7 @@
-//! `ingest once`: one cycle now, with a row in the ledger like any other.
+//! `ingest once`: one cycle now, with a row in the ledger like any other; and what is known of ingestion.
+
+pub mod state;
+mod universe;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -32,6 +35,30 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// The last cycle, the one under way, the provider, the universe
+    Status {
+        /// Look again every second
+        #[arg(long)]
+        watch: bool,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Why the data is as it is: one sentence, and what it follows from
+    Why {
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// What is quoted: where the list comes from, what changed last
+    Universe {
+        /// The symbols themselves, one a line
+        #[arg(long, value_enum, value_name = "WHICH")]
+        list: Option<universe::Which>,
+        /// JSON: one object, or one a line with --list
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Serialize)]
@@ -49,7 +76,12 @@ pub async fn run(
     log: Option<&str>,
     clock: SharedClock,
 ) -> anyhow::Result<ExitCode> {
-    let Command::Once { dry_run, json } = command;
+    let (dry_run, json) = match command {
+        Command::Once { dry_run, json } => (dry_run, json),
+        Command::Status { watch, json } => return state::status(config, &clock, *watch, *json).await,
+        Command::Why { json } => return state::why(config, &clock, *json).await,
+        Command::Universe { list, json } => return universe::run(config, *list, *json).await,
+    };
     telemetry::install(log.unwrap_or("warn"), config.log_json, false);
     let parts = Parts::assemble(config, clock).await?;
     let code = if *dry_run { plan(&parts, *json) } else { once(config, &parts, *json).await };
@@ -78,6 +110,11 @@ fn plan(parts: &Parts, json: bool) -> anyhow::Result<ExitCode> {
 async fn once(config: &Config, parts: &Parts, json: bool) -> anyhow::Result<ExitCode> {
     let spec = jobs::spec_of(config, jobs::INGEST).context("the table has no ingest job")?;
     parts.store.beat(&parts.ledger.owner, "command line", parts.clock.now()).await?;
+    if parts.market.wants_universe()
+        && let Err(fault) = parts.universe.refresh().await
+    {
+        warn!(error = %fault, "the list of symbols could not be read; the built-in one stands in");
+    }
     // What is known of symbols that fail now stays known.
     parts.market.restore().await?;
     let Some(ticket) = parts.ledger.claim_now(&spec, Origin::Manual).await? else {
