@@ -190,7 +190,10 @@ impl Config {
         }
         let mut reader = Reader::new(toml, environment);
         reader.problems = early;
-        let config = read(&mut reader, environment);
+        let mut config = read(&mut reader, environment);
+        if let Some(config) = &mut config {
+            config.ingest.universe.built_in_will_do = config.stage != Stage::Production;
+        }
         reader.refuse_unknown();
         match config {
             Some(config) if reader.problems.is_empty() => Ok(Self { settings: reader.settings, ..config }),
@@ -253,7 +256,7 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
     let renewals_limit = reader.integer("renewals.limit", 1..=1_000_000);
     let renewals_batch = reader.integer("renewals.batch", 1..=10_000);
     let components = components::read(reader, environment);
-    let mut config = Config {
+    let config = Config {
         listen: listen?,
         metrics_listen: metrics_listen?,
         stage: stage?,
@@ -283,7 +286,6 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
         settings: Vec::new(),
     };
     if config.stage == Stage::Production {
-        config.ingest.universe.built_in_will_do = false;
         production::refuse_exposure(reader, &config, &secret_keys);
     }
     Some(config)
