@@ -237,6 +237,30 @@ async fn a_changed_file_is_taken_in_the_night() {
     running.stop().await;
 }
 
+#[tokio::test]
+async fn an_instance_that_stands_by_has_the_universe_of_the_one_that_plans() {
+    let server = SimDirectory::start(&NASDAQ, &OTHER).await;
+    let one = world("2027-03-15T12:00:00Z", Engine::Postgres, &server).await;
+    let mut two = world("2027-03-15T12:00:00Z", Engine::Postgres, &server).await;
+    two.set("DATABASE_URL", &one.database.url);
+    let plans = one.start().await;
+    plans.stats().await;
+    let stands_by = two.start().await;
+    let universe = async || {
+        // Each has a clock of its own, by which it looks.
+        two.clock.advance(TimeDelta::seconds(1));
+        stands_by.get("/api/v1/ingest/status").await.1["universe"].clone()
+    };
+    assert_eq!((&universe().await["symbols"], &universe().await["source"]), (&json!(6), &json!("directories")));
+    server.list(&["AAPL|Apple Inc.", "MSFT|Microsoft", "NEWS|News Corp", "MORE|More Corp"], &OTHER);
+    one.advance_to(&plans, instant("2027-03-16T07:30:00Z")).await;
+    assert_eq!(last_report(&one, &plans).await["symbols"], 8);
+    eventually("the new list is taken over", async || universe().await["symbols"] == 8).await;
+    assert_eq!(universe().await["revision"], plans.get("/api/v1/ingest/status").await.1["universe"]["revision"]);
+    stands_by.stop().await;
+    plans.stop().await;
+}
+
 /// 7,019 real symbols of the site, as the two directories would have them.
 #[test]
 fn none_of_the_sites_symbols_is_lost() {
