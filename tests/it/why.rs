@@ -1,6 +1,9 @@
 //! Why the data is as it is: an outage, a holiday, a half day, a restart, symbols that nothing is heard of; told by the API, by health
 //! and by the command line in the same words.
 
+use std::sync::Arc;
+
+use bellwether::clock::SharedClock;
 use bellwether::store::RunState;
 use chrono::TimeDelta;
 use serde_json::{Value, json};
@@ -9,7 +12,7 @@ use crate::commands::bellwether;
 use crate::harness::{Database, Engine, Running, World, eventually, instant, write_universe};
 use crate::ingestion::{market, slot};
 use crate::process::Process;
-use crate::sim_massive::{Manner, Trouble};
+use crate::sim_massive::{Manner, SimMassive, Trouble};
 
 async fn why(running: &Running) -> Value {
     let (status, why) = running.get("/api/v1/ingest/why").await;
@@ -166,6 +169,33 @@ async fn silent_symbols_are_asked_for_less_often_sqlite() {
 #[tokio::test]
 async fn silent_symbols_are_asked_for_less_often_postgres() {
     silent_symbols_are_asked_for_less_often(Engine::Postgres).await;
+}
+
+#[tokio::test]
+async fn production_does_not_quote_the_built_in_list_in_silence() {
+    let mut world = World::at("2027-03-15T14:00:00Z", Engine::Sqlite, &[]).await;
+    let symbols = vec!["AAPL".to_owned(), "MSFT".to_owned()];
+    let massive = SimMassive::start(Arc::clone(&world.clock) as SharedClock, symbols, |_, _| Manner::Traded).await;
+    let secret = "0123456789abcdefghijklmnopqrstuvwxyz";
+    let production = [("ENVIRONMENT", "production"), ("ALLOWED_HOSTS", "127.0.0.1"), ("SECRET_KEY", secret)];
+    for (name, value) in production.into_iter().chain([("CRON_SECRET", secret)]) {
+        world.set(name, value);
+    }
+    for (name, value) in massive.settings() {
+        world.set(name, &value);
+    }
+    let running = world.start().await;
+    running.stats().await;
+    let told = why(&running).await;
+    let codes: Vec<&str> =
+        told["findings"].as_array().unwrap().iter().filter_map(|finding| finding["code"].as_str()).collect();
+    assert!(codes.contains(&"universe_built_in"), "{codes:?}");
+    let part = component(&running, "ingestion").await;
+    assert_eq!(part["detail"], "the built-in list of 607 symbols is quoted, in production", "{part}");
+    // Readers are told what is the matter with the numbers, and not what is on whose list.
+    let (_, stats) = running.get("/api/market-stats/").await;
+    assert!(!stats["meta"]["cause"].to_string().contains("built-in"), "{stats}");
+    running.stop().await;
 }
 
 #[tokio::test]
