@@ -159,6 +159,25 @@ mod tests {
     }
 
     #[test]
+    fn thirty_four_dead_ones_of_1536_cost_less_than_one_percent() {
+        let symbols: String = (0..1_536).map(|n| format!("S{n:04}\n")).collect();
+        let universe = Universe::parse_csv(&format!("symbol\n{symbols}"), "test.csv").unwrap();
+        let quotes: Vec<_> = (0..1_536).map(|index| quote().filter(|_| index >= 34)).collect();
+        let (open, cadence) = (OPEN.parse::<DateTime<Utc>>().unwrap(), TimeDelta::minutes(3));
+        let mut cache = NegativeCache::default();
+        let (mut dead, mut all) = (0, 0);
+        for cycle in 0..130 {
+            let slot = open + cadence * cycle;
+            let wanted = cache.wanted(&universe, slot, open);
+            dead += wanted.iter().filter(|index| **index < 34).count();
+            all += wanted.len();
+            let answered: Vec<bool> = (0..1_536).map(|index| wanted.binary_search(&index).is_ok()).collect();
+            cache.learn(&universe, &answered, &quotes, slot, cadence);
+        }
+        assert!(dead * 100 < all, "{dead} of {all} questions of the first day");
+    }
+
+    #[test]
     fn a_word_wakes_it() {
         let mut cache = NegativeCache::default();
         let asked = asked(&mut cache, OPEN, 20, |cycle| (true, cycle == 6));
