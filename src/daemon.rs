@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use crate::api::{self, Answerer, App, Front, Lifecycle, Limits};
+use crate::api::{self, Answerer, App, Front, Lifecycle, Limits, Streams};
 use crate::calendar::SharedCalendars;
 use crate::clock::SharedClock;
 use crate::components;
@@ -22,7 +22,7 @@ use crate::ingest::providers::{self, FetchError};
 use crate::jobs::{self, MarketData, Renewals, Retention, UniverseFault, UniverseKeeper};
 use crate::metrics;
 use crate::ops::calendars::{self, CalendarFault, CalendarKeeper};
-use crate::ops::systemd;
+use crate::ops::{descriptors, systemd};
 use crate::scheduler::{
     Leadership, Ledger, Operations, Planner, PlannerOptions, PrepareError, Status, spawn_cron_waker,
 };
@@ -186,6 +186,7 @@ impl Daemon {
     pub async fn start(config: Config, clock: SharedClock) -> Result<Self, StartError> {
         let recorder = metrics::install();
         metrics::started(clock.now());
+        descriptors::raise(config.http.max_connections);
         let parts = Parts::assemble(&config, clock).await?;
         let api_listener = listen("listen", config.listen).await?;
         let metrics_listener = listen("metrics_listen", config.metrics_listen).await?;
@@ -262,6 +263,7 @@ impl Daemon {
         let operations = Operations { ledger: parts.ledger.clone(), table, by: "by an operator over HTTP" };
         let (status, stop) = (Arc::clone(&self.scheduler), self.planning.clone());
         self.tasks.spawn(jobs::audit::keep(operations.clone(), status, stop));
+        let streams = Arc::new(Streams::new(config.http.max_streams));
         let app = Arc::new(App {
             clock: Arc::clone(&parts.clock),
             calendar: Arc::clone(&parts.calendar),
@@ -282,7 +284,10 @@ impl Daemon {
             site: config.site.clone(),
             allowed_hosts: config.allowed_hosts.clone(),
             http: config.http.clone(),
+            shows_docs: config.http.docs,
+            streams: Arc::clone(&streams),
         });
+        self.tasks.spawn(streams.keep(parts.market.board(), Arc::clone(&parts.clock), self.serving.clone()));
         let limits = Limits { connections: config.http.max_connections, read_timeout: config.http.read_timeout };
         let for_metrics = Limits { connections: METRICS_CONNECTIONS, ..limits };
         let front = Some(Arc::new(Front::new(Arc::clone(&app))));

@@ -28,6 +28,7 @@ const TABLE: &[(&str, Kind, Option<Unit>, &str)] = &[
     ("bellwether_http_request_duration_seconds", Histogram, Some(Unit::Seconds), "Time to answer a request, by route."),
     ("bellwether_http_requests_in_flight", Gauge, None, "Requests being answered now."),
     ("bellwether_http_connections", Gauge, None, "Open connections of both listeners."),
+    ("bellwether_http_streams", Gauge, None, "Clients that wait for the next state of the market."),
     ("bellwether_http_rejected_total", Counter, None, "Requests turned away before their handler, by reason."),
     (
         "bellwether_scheduler_tick_timestamp_seconds",
@@ -202,13 +203,14 @@ pub fn started(now: DateTime<Utc>) {
     gauge!("bellwether_start_time_seconds").set(unix_seconds(now));
     // A rate or an alert needs the series to be there before the first event.
     gauge!("bellwether_http_connections").set(0.0);
+    gauge!("bellwether_http_streams").set(0.0);
     gauge!("bellwether_http_requests_in_flight").set(0.0);
     gauge!("bellwether_renewals_due").set(0.0);
     gauge!("bellwether_calendar_file_ok").set(1.0);
     for outcome in ["ok", "failed"] {
         counter!("bellwether_calendar_reloads_total", "outcome" => outcome).absolute(0);
     }
-    for reason in ["host", "too_large", "slow_body", "unauthorized"] {
+    for reason in ["host", "too_large", "slow_body", "streams", "unauthorized"] {
         counter!("bellwether_http_rejected_total", "reason" => reason).absolute(0);
     }
     for kind in ["step", "suspend"] {
@@ -294,6 +296,11 @@ pub fn http_in_flight(change: f64) {
 /// Connections open, up or down by one.
 pub fn http_connections(change: f64) {
     gauge!("bellwether_http_connections").increment(change);
+}
+
+/// Clients that wait for the next state, up or down by one.
+pub fn stream_clients(change: f64) {
+    gauge!("bellwether_http_streams").increment(change);
 }
 
 /// A request was turned away.

@@ -1,4 +1,4 @@
-//! What a client says it understands: content codings, by their weights (RFC 9110, 12.4 and 12.5).
+//! What a client says it understands: content codings and media types, by their weights (RFC 9110, 12.4 and 12.5).
 
 use poem::http::HeaderMap;
 use poem::http::header::{self, HeaderName};
@@ -51,6 +51,33 @@ fn weights(headers: &HeaderMap) -> [Weight; Encoding::ALL.len()] {
     }
     let unsaid = Encoding::ALL.map(|encoding| u16::from(encoding == Encoding::Identity));
     std::array::from_fn(|place| named[place].or(others).unwrap_or(unsaid[place]))
+}
+
+/// The first of `offered` media types that the client likes best; `None` where it refuses each.
+pub fn media_type(headers: &HeaderMap, offered: &[&'static str]) -> Option<&'static str> {
+    if !headers.contains_key(header::ACCEPT) {
+        return offered.first().copied();
+    }
+    let weight = |offered: &str| {
+        let family = offered.split('/').next().unwrap_or_default();
+        // The closest range counts (RFC 9110, 12.5.1): the type itself, then its family, then anything.
+        let closeness = |range: &str| match range {
+            "*/*" => Some(1),
+            _ if range.eq_ignore_ascii_case(offered) => Some(3),
+            _ => range.strip_suffix("/*").filter(|given| given.eq_ignore_ascii_case(family)).map(|_| 2),
+        };
+        let ranges = items(headers, &header::ACCEPT);
+        let matching = ranges.filter_map(|(range, weight)| Some((closeness(range)?, weight)));
+        matching.max_by_key(|(closeness, _)| *closeness).map_or(0, |(_, weight)| weight)
+    };
+    let mut best: Option<(Weight, &'static str)> = None;
+    for offered in offered {
+        let weight = weight(offered);
+        if weight > best.map_or(0, |(weight, _)| weight) {
+            best = Some((weight, offered));
+        }
+    }
+    best.map(|(_, offered)| offered)
 }
 
 /// The names in a header of several lines, each with its weight. A name with a weight that is none counts as refused.
@@ -112,21 +139,61 @@ mod tests {
         .map(shown)
         .collect();
         insta::assert_snapshot!(table.join("\n"), @"
-                                                      identity
-                                                      identity
-        gzip                                          gzip identity
-        gzip, deflate, br, zstd                       br zstd gzip identity
-        GZip;q=1.0, BR;q=0.5                          gzip br identity
-        gzip | zstd                                   zstd gzip identity
-        x-gzip                                        gzip identity
-        *                                             br zstd gzip identity
-        gzip;q=0.2, *;q=0.8                           br zstd identity gzip
-        br;q=0, *                                     zstd gzip identity
-        identity;q=0.5, gzip;q=0.4                    identity gzip
-        identity;q=0
-        *;q=0
-        br;q=0.0001, gzip;q=2, zstd;q=x               identity
-        br ; q=0.3,, deflate                          br identity
+                                                          identity
+                                                          identity
+            gzip                                          gzip identity
+            gzip, deflate, br, zstd                       br zstd gzip identity
+            GZip;q=1.0, BR;q=0.5                          gzip br identity
+            gzip | zstd                                   zstd gzip identity
+            x-gzip                                        gzip identity
+            *                                             br zstd gzip identity
+            gzip;q=0.2, *;q=0.8                           br zstd identity gzip
+            br;q=0, *                                     zstd gzip identity
+            identity;q=0.5, gzip;q=0.4                    identity gzip
+            identity;q=0
+            *;q=0
+            br;q=0.0001, gzip;q=2, zstd;q=x               identity
+            br ; q=0.3,, deflate                          br identity
+            ");
+    }
+
+    #[test]
+    fn a_client_gets_the_media_type_it_likes_best_or_is_refused() {
+        const OFFERED: [&str; 3] = ["application/json", "text/csv", "application/x-ndjson"];
+        let shown = |lines: &[&str]| {
+            let chosen = media_type(&headers(header::ACCEPT, lines), &OFFERED);
+            format!("{:60} {}", lines.join(" | "), chosen.unwrap_or("refused")).trim_end().to_owned()
+        };
+        let table: Vec<String> = [
+            &[][..],
+            &["*/*"],
+            &["text/csv"],
+            &["TEXT/*"],
+            &["application/x-ndjson, application/json;q=0.9"],
+            &["application/json;q=0.1, text/csv;q=0.2"],
+            &["text/csv;q=0, */*;q=0.1"],
+            &["application/json;q=0, application/*"],
+            &["text/html, application/xhtml+xml, */*;q=0.8"],
+            &["text/html"],
+            &["application/json;q=0"],
+            &["text/csv;header=present"],
+        ]
+        .into_iter()
+        .map(shown)
+        .collect();
+        insta::assert_snapshot!(table.join("\n"), @"
+                                                                     application/json
+        */*                                                          application/json
+        text/csv                                                     text/csv
+        TEXT/*                                                       text/csv
+        application/x-ndjson, application/json;q=0.9                 application/x-ndjson
+        application/json;q=0.1, text/csv;q=0.2                       text/csv
+        text/csv;q=0, */*;q=0.1                                      application/json
+        application/json;q=0, application/*                          application/x-ndjson
+        text/html, application/xhtml+xml, */*;q=0.8                  application/json
+        text/html                                                    refused
+        application/json;q=0                                         refused
+        text/csv;header=present                                      text/csv
         ");
     }
 }

@@ -37,6 +37,7 @@ const HOT: &[(&str, Query, Hot)] = &[
     ("/api/statistics", Query::Ignored, |bodies| &bodies.statistics),
     ("/api/stats/total-tickers", Query::Ignored, |bodies| &bodies.total_tickers),
     ("/api/stats/gainers-losers", Query::Ignored, |bodies| &bodies.gainers_losers),
+    ("/api/v1/stats", Query::Counts, |bodies| &bodies.stats),
 ];
 
 /// Answers hot reads; see above.

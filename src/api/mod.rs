@@ -14,12 +14,15 @@ mod health;
 mod hours;
 mod ingest;
 mod observe;
+pub mod openapi;
 mod query;
+mod quotes;
 mod referrals;
 mod routes;
 mod schedule;
 mod server;
 mod stocks;
+mod stream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -40,6 +43,7 @@ use crate::store::Store;
 pub use front::Front;
 pub use routes::{api, metrics_page};
 pub use server::{Answerer, Limits, serve};
+pub use stream::Streams;
 
 /// Where the daemon is in its life.
 #[derive(Debug, Default)]
@@ -111,4 +115,8 @@ pub struct App {
     pub allowed_hosts: Vec<String>,
     /// Limits of requests.
     pub http: HttpConfig,
+    /// Whether the API describes itself.
+    pub shows_docs: bool,
+    /// Who waits for the next state.
+    pub streams: Arc<Streams>,
 }

@@ -14,20 +14,26 @@ impl Query {
     /// Takes the query of `uri` apart.
     ///
     /// # Errors
-    /// 400 `bad_parameter` for one that is not in `known`, or that is there twice.
+    /// 400 `unknown_parameter` for one that is not in `known`, `bad_parameter` for one that is there twice.
     pub fn of(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
         let pairs: Vec<(String, String)> =
             url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
         for (index, (name, _)) in pairs.iter().enumerate() {
             if !known.contains(&name.as_str()) {
                 let known = if known.is_empty() { "none are".to_owned() } else { known.join(", ") };
-                return Err(bad_parameter(&format!("there is no parameter {name:?}; known: {known}")));
+                let detail = format!("there is no parameter {name:?}; known: {known}");
+                return Err(Problem::new(StatusCode::BAD_REQUEST, "unknown_parameter", detail));
             }
             if pairs[..index].iter().any(|(other, _)| other == name) {
                 return Err(bad_parameter(&format!("{name} is given twice")));
             }
         }
         Ok(Self(pairs))
+    }
+
+    /// Each name with its value, in the order in which they were given.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 
     /// The text of a parameter; an empty one counts as not given.

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use metrics_exporter_prometheus::PrometheusHandle;
 use poem::endpoint::BoxEndpoint;
 use poem::middleware::{NormalizePath, TrailingSlash};
-use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, delete, get, handler, post};
+use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, RouteMethod, delete, get, handler, post};
 
 use super::guard::KnownHosts;
 use super::observe::Observed;
+use super::{
+    App, account, billing, calendar, exceptions, health, hours, ingest, openapi, quotes, referrals, schedule, stocks,
+    stream,
+};
 use crate::metrics::RouteTimes;
-
-use super::{App, account, billing, calendar, exceptions, health, hours, ingest, referrals, schedule, stocks};
 
 /// What kind of path it is: its methods, and the manner of its errors.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,14 +28,28 @@ enum Kind {
     Probe,
 }
 
+impl Kind {
+    /// As `Allow` names them.
+    fn methods(self) -> &'static str {
+        match self {
+            Self::Read | Self::Probe => READ,
+            Self::Write => "POST",
+            Self::Modern(allow) => allow,
+        }
+    }
+}
+
 const READ: &str = "GET, HEAD";
 const CHANGE: &str = "GET, HEAD, POST, DELETE";
 
-/// The API. Every path answers with and without the slash at its end.
-pub fn api(app: Arc<App>) -> BoxEndpoint<'static, Response> {
-    use Kind::{Modern, Probe, Read, Write};
-    #[rustfmt::skip]
-    let table = vec![
+/// A path, its kind, and what answers.
+type Line = (&'static str, Kind, RouteMethod);
+
+/// What the site calls.
+#[rustfmt::skip]
+fn site() -> Vec<Line> {
+    use Kind::{Read, Write};
+    vec![
         ("/api/market-stats", Read, get(stocks::market_stats)),
         ("/api/platform-stats", Read, get(stocks::market_stats)),
         ("/api/stocks", Read, get(stocks::list)),
@@ -58,6 +74,18 @@ pub fn api(app: Arc<App>) -> BoxEndpoint<'static, Response> {
         ("/api/referrals/summary", Read, get(referrals::summary)),
         ("/api/referrals/invite", Write, post(referrals::invite)),
         ("/api/referrals/webhook/mark-paid", Write, post(referrals::mark_paid)),
+    ]
+}
+
+/// The new API.
+#[rustfmt::skip]
+fn modern() -> Vec<Line> {
+    use Kind::Modern;
+    vec![
+        ("/api/v1/stats", Modern(READ), get(quotes::stats)),
+        ("/api/v1/quotes", Modern(READ), get(quotes::list)),
+        ("/api/v1/quotes/:symbol", Modern(READ), get(quotes::one)),
+        ("/api/v1/stream", Modern(READ), get(stream::listen)),
         ("/api/v1/calendar", Modern(READ), get(calendar::venues)),
         ("/api/v1/calendar/:mic", Modern(READ), get(calendar::venue)),
         ("/api/v1/calendar/:mic/at", Modern(READ), get(calendar::at)),
@@ -81,6 +109,14 @@ pub fn api(app: Arc<App>) -> BoxEndpoint<'static, Response> {
         ("/api/v1/runs/:id", Modern(READ), get(schedule::show)),
         ("/api/v1/runs/:id/retry", Modern("POST"), post(schedule::retry)),
         ("/api/v1/runs/:id/cancel", Modern("POST"), post(schedule::cancel)),
+    ]
+}
+
+/// What machines ask.
+#[rustfmt::skip]
+fn probes() -> Vec<Line> {
+    use Kind::Probe;
+    vec![
         ("/livez", Probe, get(health::livez)),
         ("/live", Probe, get(health::livez)),
         ("/readyz", Probe, get(health::readyz)),
@@ -88,12 +124,22 @@ pub fn api(app: Arc<App>) -> BoxEndpoint<'static, Response> {
         ("/api/health", Probe, get(health::readyz)),
         ("/api/health/detailed", Probe, get(health::detailed)),
         ("/startupz", Probe, get(health::startupz)),
-    ];
-    let unmatched = observed(&app, "unmatched", Probe, Route::new());
-    let routes = Route::new().at("/", observed(&app, "unmatched", Probe, Route::new())).at("/*", unmatched);
-    let routes = table
-        .into_iter()
-        .fold(routes, |routes, (path, kind, methods)| routes.at(path, observed(&app, path, kind, methods)));
+    ]
+}
+
+/// Shown only where the configuration says so.
+fn described() -> Vec<Line> {
+    vec![("/openapi.json", Kind::Probe, get(openapi::json_document)), ("/docs", Kind::Probe, get(openapi::show))]
+}
+
+/// The API. Every path answers with and without the slash at its end.
+pub fn api(app: Arc<App>) -> BoxEndpoint<'static, Response> {
+    let shown = if app.shows_docs { described() } else { Vec::new() };
+    let table = [site(), modern(), probes(), shown].into_iter().flatten();
+    let unmatched = observed(&app, "unmatched", Kind::Probe, Route::new());
+    let routes = Route::new().at("/", observed(&app, "unmatched", Kind::Probe, Route::new())).at("/*", unmatched);
+    let routes =
+        table.fold(routes, |routes, (path, kind, methods)| routes.at(path, observed(&app, path, kind, methods)));
     routes.with(NormalizePath::new(TrailingSlash::Trim)).map_to_response().boxed()
 }
 
@@ -109,12 +155,7 @@ where
     E::Output: IntoResponse,
 {
     let inner = KnownHosts { app: Arc::clone(app), inner: endpoint.data(Arc::clone(app)) };
-    let (allow, legacy) = match kind {
-        Kind::Read => (READ, true),
-        Kind::Write => ("POST", true),
-        Kind::Modern(allow) => (allow, false),
-        Kind::Probe => (READ, false),
-    };
+    let (allow, legacy) = (kind.methods(), matches!(kind, Kind::Read | Kind::Write));
     Observed { times: RouteTimes::of(route), legacy, allow, clock: Arc::clone(&app.clock), inner }
 }
 
@@ -127,4 +168,50 @@ pub fn metrics_page(handle: PrometheusHandle) -> BoxEndpoint<'static, Response> 
 fn metrics_text(handle: poem::web::Data<&PrometheusHandle>) -> Response {
     handle.run_upkeep();
     Response::builder().content_type("text/plain; version=0.0.4; charset=utf-8").body(handle.render())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_document_has_each_path_and_method_of_the_map_and_no_other() {
+        let served = [site(), modern(), probes()].into_iter().flatten().flat_map(|(path, kind, _)| {
+            let part = |part: &str| part.strip_prefix(':').map_or(part.to_owned(), |name| format!("{{{name}}}"));
+            let path = path.split('/').map(part).collect::<Vec<_>>().join("/");
+            let methods = kind.methods().split(", ").filter(|method| *method != "HEAD");
+            methods.map(|method| format!("{} {path}", method.to_lowercase())).collect::<Vec<_>>()
+        });
+        let document = openapi::document();
+        let paths = document["paths"].as_object().unwrap().iter();
+        let described = paths.flat_map(|(path, methods)| {
+            methods.as_object().unwrap().keys().map(|method| format!("{method} {path}")).collect::<Vec<_>>()
+        });
+        let (described, served) = (described.collect::<BTreeSet<_>>(), served.collect::<BTreeSet<_>>());
+        let (missing, gone) = (served.difference(&described), described.difference(&served));
+        let (missing, gone): (Vec<_>, Vec<_>) = (missing.collect(), gone.collect());
+        assert!(missing.is_empty() && gone.is_empty(), "openapi/operations.rs: add {missing:?}, remove {gone:?}");
+    }
+
+    #[test]
+    fn the_document_is_whole() {
+        let document = openapi::document();
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        let text = document.to_string();
+        let references: BTreeSet<&str> =
+            text.split("\"#/components/schemas/").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert_eq!(references, schemas.keys().map(String::as_str).collect(), "each is there and used");
+        let mut ids = BTreeSet::new();
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for operation in methods.as_object().unwrap().values() {
+                assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{path}: its id is another's");
+                let parameters = operation["parameters"].as_array().unwrap().iter();
+                let names: Vec<_> = parameters.map(|parameter| parameter["name"].as_str().unwrap()).collect();
+                assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{path}");
+                assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{path}");
+            }
+        }
+    }
 }

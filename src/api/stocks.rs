@@ -24,7 +24,11 @@ fn hot(app: &App, request: &Request, body: Hot) -> Result<Response> {
     Ok(cached::respond(request.headers(), &published, body(&published.bodies), app.clock.now()))
 }
 
-fn published(app: &App) -> Result<Arc<Published>, Problem> {
+/// What is shown, or why there is nothing.
+///
+/// # Errors
+/// 503 `no_data`.
+pub fn published(app: &App) -> Result<Arc<Published>, Problem> {
     app.board.current().ok_or_else(|| {
         let cause = app.market.verdict(app.clock.now()).cause;
         let detail =
@@ -129,7 +133,8 @@ pub fn realtime(app: Data<&Arc<App>>, Path(symbol): Path<String>, request: &Requ
     Ok(cached::respond(request.headers(), &published, &body, app.clock.now()))
 }
 
-fn no_such_stock(symbol: &str) -> Problem {
+/// 404 `not_found`.
+pub fn no_such_stock(symbol: &str) -> Problem {
     let shown: String = symbol.chars().filter(|c| c.is_ascii_graphic()).take(16).collect();
     let shown = if shown.is_empty() { "this symbol" } else { &*shown };
     Problem::not_found(format!("{shown} is not in the universe, or has not been quoted yet"))

@@ -8,6 +8,7 @@ mod healthcheck;
 mod ingest;
 mod jobs;
 mod migrate;
+mod openapi;
 mod operate;
 mod output;
 mod renewals;
@@ -94,6 +95,8 @@ enum Command {
     Doctor(doctor::Arguments),
     /// Ask a running daemon whether it is ready
     Healthcheck(healthcheck::Arguments),
+    /// The OpenAPI document of the HTTP API, as JSON
+    Openapi,
     /// Version and revision
     Version(version::Arguments),
 }
@@ -152,6 +155,7 @@ async fn dispatch(arguments: Arguments, environment: &Environment) -> anyhow::Re
         Command::Renewals(command) => renewals::run(&command, &load()?, SystemClock::start()).await.map(done),
         Command::Doctor(command) => doctor::run(&command, &load()?, SystemClock::start()).await,
         Command::Healthcheck(command) => healthcheck::run(&command, &load()?).await,
+        Command::Openapi => openapi::run().map(done),
         Command::Version(command) => version::run(&command).map(done),
     }
 }

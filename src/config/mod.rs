@@ -109,6 +109,10 @@ pub struct CalendarConfig {
 pub struct HttpConfig {
     /// Open connections.
     pub max_connections: usize,
+    /// Clients of the stream of states, of these connections.
+    pub max_streams: usize,
+    /// Whether the API describes itself.
+    pub docs: bool,
     /// Bytes of a request body.
     pub max_body_bytes: usize,
     /// For the head, and again for the body.
@@ -239,11 +243,7 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
     let sentry_dsn = reader.secret("sentry.dsn");
     refuse_bad_dsn(reader, sentry_dsn.as_ref());
     let release = reader.text("sentry.release");
-    let http = HttpConfig {
-        max_connections: usize::from(reader.integer("http.max_connections", 1_u16..=60_000)),
-        max_body_bytes: reader.integer("http.max_body_bytes", 1_024_u32..=16_777_216) as usize,
-        read_timeout: seconds(reader, "http.read_timeout_seconds", 1..=120),
-    };
+    let http = read_http(reader);
     let calendar = read_calendar(reader);
     let cron_waker = reader.boolean("schedule.cron_waker");
     let drain = seconds(reader, "schedule.drain_seconds", 0..=600);
@@ -320,6 +320,16 @@ fn read_stage(reader: &mut Reader<'_>) -> Option<Stage> {
 
 fn seconds(reader: &mut Reader<'_>, key: &str, range: std::ops::RangeInclusive<u16>) -> Duration {
     Duration::from_secs(u64::from(reader.integer(key, range)))
+}
+
+fn read_http(reader: &mut Reader<'_>) -> HttpConfig {
+    HttpConfig {
+        max_connections: usize::from(reader.integer("http.max_connections", 1_u16..=60_000)),
+        max_streams: usize::from(reader.integer("http.max_streams", 0_u16..=60_000)),
+        docs: reader.boolean("http.docs"),
+        max_body_bytes: reader.integer("http.max_body_bytes", 1_024_u32..=16_777_216) as usize,
+        read_timeout: seconds(reader, "http.read_timeout_seconds", 1..=120),
+    }
 }
 
 fn refuse_bad_dsn(reader: &mut Reader<'_>, dsn: Option<&SecretString>) {

@@ -1,11 +1,13 @@
 //! The board: what readers see, swapped whole.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use chrono::{DateTime, Utc};
+use tokio::sync::watch;
+use uuid::Uuid;
 
-use crate::market::{Bodies, Meta, Snapshot, Statistics};
+use crate::market::{Bodies, Meta, Snapshot, StateId, Statistics};
 
 /// One published state: the numbers, what is said about them, and the bodies rendered from both.
 #[derive(Debug)]
@@ -22,6 +24,16 @@ pub struct Published {
     pub next_cycle: DateTime<Utc>,
 }
 
+impl Published {
+    /// Names it, newer ones greater.
+    pub fn id(&self) -> StateId {
+        StateId { slot: self.snapshot.cycle.slot, rendered_at: self.meta.rendered_at }
+    }
+}
+
+/// Cycles that are kept after they were replaced, for clients that are between two pages of one of them.
+const KEPT_CYCLES: usize = 2;
+
 /// Holds the newest [`Published`]. Readers take a reference and never wait; a state is never changed in place, and never
 /// replaced by one of an older cycle.
 #[derive(Debug, Default)]
@@ -29,6 +41,9 @@ pub struct Board {
     current: ArcSwapOption<Published>,
     /// Publishers take turns, so that looking at the current cycle and replacing it are one step.
     turn: Mutex<()>,
+    /// The last states of the cycles before, newest first.
+    before: Mutex<Vec<Arc<Published>>>,
+    changed: watch::Sender<()>,
 }
 
 impl Board {
@@ -42,14 +57,35 @@ impl Board {
         self.current.load()
     }
 
+    /// The last state of `cycle`, if it is shown or was replaced not long ago.
+    pub fn of_cycle(&self, cycle: Uuid) -> Option<Arc<Published>> {
+        let shown = self.current().filter(|published| published.snapshot.cycle.id == cycle);
+        shown.or_else(|| lock(&self.before).iter().find(|published| published.snapshot.cycle.id == cycle).cloned())
+    }
+
+    /// Tells of each state that is shown from now on.
+    pub fn subscribe(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
     /// Shows `published`, unless something newer is shown already; says whether it did.
     pub fn publish(&self, published: Published) -> bool {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let rank = |state: &Published| (state.snapshot.cycle.slot, state.meta.rendered_at);
-        if self.current.load().as_ref().is_some_and(|current| rank(current) > rank(&published)) {
+        let _turn = lock(&self.turn);
+        let current = self.current();
+        if current.as_ref().is_some_and(|current| current.id() > published.id()) {
             return false;
         }
+        if let Some(replaced) = current.filter(|current| current.snapshot.cycle.id != published.snapshot.cycle.id) {
+            let mut before = lock(&self.before);
+            before.insert(0, replaced);
+            before.truncate(KEPT_CYCLES);
+        }
         self.current.store(Some(Arc::new(published)));
+        self.changed.send_replace(());
         true
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,10 +1,11 @@
 //! The answers that are asked for most, rendered once a cycle.
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::rows::{Active, Mover, Ranked, rows};
-use super::{Body, Meta, Ranking, SectorStatistics, Snapshot, Statistics};
+use super::{Body, Meta, Ranking, SectorStatistics, Snapshot, StateId, Statistics, v1};
 
 /// Rows of each list in the statistics.
 const OVERVIEW_ROWS: usize = 5;
@@ -31,6 +32,10 @@ pub struct Bodies {
     pub total_tickers: Body,
     /// `GET /api/stats/gainers-losers/`.
     pub gainers_losers: Body,
+    /// `GET /api/v1/stats`.
+    pub stats: Body,
+    /// The event that tells of this state on `GET /api/v1/stream`.
+    pub event: Bytes,
 }
 
 #[derive(Serialize)]
@@ -93,6 +98,8 @@ impl Bodies {
     /// Renders and compresses each of them.
     pub fn render(snapshot: &Snapshot, statistics: &Statistics, meta: &Meta) -> Self {
         let default = |which| ranking(snapshot, statistics, meta, which, DEFAULT_RANKING_ROWS).compressed();
+        let stats = v1::stats(snapshot, statistics, meta).compressed();
+        let id = StateId { slot: snapshot.cycle.slot, rendered_at: meta.rendered_at };
         Self {
             market_stats: market_stats(snapshot, statistics, meta).compressed(),
             top_gainers: default(Ranking::TopGainers),
@@ -110,6 +117,8 @@ impl Bodies {
                 meta,
             })
             .compressed(),
+            event: v1::event(&id.to_string(), &stats),
+            stats,
         }
     }
 }

@@ -12,9 +12,11 @@ mod quote;
 mod range;
 mod roster;
 mod rows;
+mod state;
 mod statistics;
 mod stock;
 mod universe;
+pub mod v1;
 
 use std::sync::Arc;
 
@@ -35,6 +37,7 @@ pub use query::{ListQuery, QueryError, list, search};
 pub use quote::{Quote, QuoteFlags};
 pub use range::Range;
 pub use roster::{Changes, Counts, KnownSymbol, Selection, SilentSymbol, SymbolStatus, assemble, choose};
+pub use state::StateId;
 pub use statistics::{LONGEST_RANKING, Ranking, SectorStatistics, Statistics};
 pub use stock::{realtime, stock};
 pub use universe::{Listing, Universe, UniverseError};

@@ -156,12 +156,12 @@ impl ListQuery {
     }
 }
 
-fn whole(value: &str, least: usize, most: usize) -> Result<usize, String> {
+pub(super) fn whole(value: &str, least: usize, most: usize) -> Result<usize, String> {
     let parsed = value.parse().ok().filter(|number| (least..=most).contains(number));
     parsed.ok_or_else(|| format!("{value:?} is not a whole number from {least} to {most}; write one, or leave it out"))
 }
 
-fn number(value: &str) -> Result<f64, String> {
+pub(super) fn number(value: &str) -> Result<f64, String> {
     let parsed = value.parse().ok().filter(|number: &f64| number.is_finite());
     parsed.ok_or_else(|| format!("{value:?} is not a number; write one such as 12.5, or leave it out"))
 }

@@ -8,6 +8,7 @@ mod directory;
 mod lists;
 mod parts;
 mod properties;
+mod quotes;
 
 /// Monday, half an hour into the session.
 fn ten_in_the_morning() -> DateTime<Utc> {

@@ -1,6 +1,7 @@
 //! How the program is seen from outside: logs, metrics, error reports, the service manager, and the word *why*.
 
 pub mod calendars;
+pub mod descriptors;
 pub mod explain;
 pub mod sentry;
 pub mod systemd;

@@ -16,6 +16,7 @@ mod observability;
 mod operations;
 mod pooler;
 mod process;
+mod reading;
 mod renewals;
 mod serving;
 mod sim_directory;

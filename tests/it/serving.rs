@@ -124,7 +124,7 @@ async fn answers_come_in_the_encoding_a_client_likes_best_and_any_of_its_tags_is
 }
 
 /// The hot paths, which are answered before the framework; two slashes lead past that.
-const HOT: [&str; 9] = [
+const HOT: [&str; 10] = [
     "/api/market-stats",
     "/api/platform-stats",
     "/api/stocks/top-gainers",
@@ -134,6 +134,7 @@ const HOT: [&str; 9] = [
     "/api/statistics",
     "/api/stats/total-tickers",
     "/api/stats/gainers-losers",
+    "/api/v1/stats",
 ];
 
 #[tokio::test]

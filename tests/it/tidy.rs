@@ -59,7 +59,7 @@ fn each_outside_crate_stays_in_its_rooms() {
         ("sentry", &["ops"]),
         ("sd_notify", &["ops"]),
         ("governor", &["ingest"]),
-        ("rustix", &["components", "clock", "daemon"]),
+        ("rustix", &["components", "clock", "daemon", "ops"]),
         ("tokio_cron_scheduler", &["scheduler"]),
         ("metrics_exporter_prometheus", &["metrics", "api", "daemon"]),
         ("clap", &["cli"]),

@@ -11,7 +11,7 @@ const EXCHANGES: [&str; 4] = ["NYSE", "NASDAQ", "nyse", ""];
 const SECTORS: [&str; 3] = ["Energy", "Materials", ""];
 
 /// Few different prices and volumes, so that there are ties, and more listings than a ranking keeps.
-fn markets() -> impl Strategy<Value = Snapshot> {
+pub(super) fn markets() -> impl Strategy<Value = Snapshot> {
     let amount = || prop_oneof![1_i64..40, 1_i64..8_000_000_000];
     let quoted = (amount(), prop::option::weighted(0.9, amount()), prop::option::weighted(0.9, 0_i64..60));
     let row = (0..EXCHANGES.len(), 0..SECTORS.len(), prop::option::weighted(0.9, quoted));
