@@ -202,6 +202,33 @@ fn a_holiday_on_a_weekend_is_observed_as_rule_7_2_says() {
     assert_eq!(seen.len(), 28, "four holidays on seven weekdays");
 }
 
+/// 28 years have every date on every weekday, in leap years and in others.
+#[test]
+fn the_eves_close_early_on_the_weekdays_they_should() {
+    use chrono::Weekday::{Fri, Mon, Sat, Sun, Thu, Tue, Wed};
+    let mut seen = BTreeMap::new();
+    for year in 2013..2013 + 28 {
+        for (month, day) in [(7, 2), (7, 3), (7, 5), (12, 23), (12, 24), (12, 26), (12, 31)] {
+            let eve = NaiveDate::from_ymd_opt(year, month, day).unwrap();
+            let expected = match (month, day, eve.weekday()) {
+                (_, _, Sat | Sun) => DayKind::Weekend,
+                // The holiday itself is on Saturday and observed on its eve, or on Sunday and observed on the Monday after it.
+                (7, 3, Fri) | (12, 24, Fri) | (7, 5, Mon) | (12, 26, Mon) => DayKind::Holiday,
+                (7, 3, Mon | Tue | Wed | Thu) | (12, 24, Mon | Tue | Wed | Thu) => DayKind::EarlyClose,
+                _ => DayKind::Full,
+            };
+            assert_eq!(XNYS.why(eve).kind, expected, "{eve}");
+            seen.entry((month, day))
+                .or_insert_with(std::collections::BTreeSet::new)
+                .insert(eve.weekday().num_days_from_monday());
+        }
+        let thanksgiving = NaiveDate::from_weekday_of_month_opt(year, 11, Thu, 4).unwrap();
+        let kinds = [0, 1, 2].map(|days| XNYS.why(thanksgiving + Days::new(days)).kind);
+        assert_eq!(kinds, [DayKind::Holiday, DayKind::EarlyClose, DayKind::Weekend], "{year}");
+    }
+    assert!(seen.values().all(|weekdays| weekdays.len() == 7), "each of them on all seven weekdays");
+}
+
 #[test]
 fn easter_as_the_almanacs_have_it() {
     for (year, easter) in [
