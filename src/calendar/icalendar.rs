@@ -11,9 +11,12 @@ const REFRESH: &str = "PT6H";
 /// One event a session, from open to close, with the reason where it is not full. The stamp of an event is its own start, so
 /// that the same calendar always gives the same bytes.
 pub fn icalendar(calendar: &Calendar, sessions: impl Iterator<Item = Session>) -> String {
-    let mut feed = Feed::new();
-    feed.name(&format!("{} sessions", calendar.name()));
+    // Written out, because the crate's own beginning names the crate as the maker, and a feed has one maker only.
+    let mut feed = Feed::empty();
+    feed.append_property(Property::new("VERSION", "2.0"));
     feed.append_property(Property::new("PRODID", "-//bellwether//market sessions//EN"));
+    feed.append_property(Property::new("CALSCALE", "GREGORIAN"));
+    feed.name(&format!("{} sessions", calendar.name()));
     feed.append_property(Property::new("X-PUBLISHED-TTL", REFRESH));
     feed.append_property(Property::new("REFRESH-INTERVAL", REFRESH).add_parameter("VALUE", "DURATION").done());
     for session in sessions {

@@ -34,10 +34,10 @@ pub enum Command {
     /// Every slot of a span of time has its row in the ledger; exit code 3 and a line for each that has none
     Verify {
         /// First instant, RFC 3339
-        #[arg(long)]
+        #[arg(long, value_parser = super::arguments::instant)]
         from: DateTime<Utc>,
         /// Last instant, which does not count; now if not given
-        #[arg(long)]
+        #[arg(long, value_parser = super::arguments::instant)]
         to: Option<DateTime<Utc>>,
         /// One JSON object a missing slot
         #[arg(long)]
@@ -49,7 +49,7 @@ pub enum Command {
         #[arg(short = 'n', long = "limit", default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
         count: u32,
         /// After this instant (RFC 3339) instead of now
-        #[arg(long, value_name = "INSTANT")]
+        #[arg(long, value_name = "INSTANT", value_parser = super::arguments::instant)]
         after: Option<DateTime<Utc>>,
         /// Only this job
         #[arg(long, value_name = "NAME", conflicts_with = "trigger")]
@@ -66,7 +66,7 @@ pub enum Command {
         /// The job
         name: String,
         /// Only until this instant, RFC 3339
-        #[arg(long, value_name = "INSTANT")]
+        #[arg(long, value_name = "INSTANT", value_parser = super::arguments::instant)]
         until: Option<DateTime<Utc>>,
         /// Why, for whoever looks later
         #[arg(long, value_name = "TEXT")]
@@ -86,7 +86,7 @@ pub enum Command {
         /// The job
         name: String,
         /// For this slot, RFC 3339, instead of now
-        #[arg(long, value_name = "INSTANT")]
+        #[arg(long, value_name = "INSTANT", value_parser = super::arguments::instant)]
         slot: Option<DateTime<Utc>>,
         #[command(flatten)]
         how: operate::How,
@@ -96,10 +96,10 @@ pub enum Command {
         /// The job
         name: String,
         /// First instant, RFC 3339
-        #[arg(long)]
+        #[arg(long, value_parser = super::arguments::instant)]
         from: DateTime<Utc>,
         /// Last instant, which does not count
-        #[arg(long)]
+        #[arg(long, value_parser = super::arguments::instant)]
         to: DateTime<Utc>,
         /// Refuse when more than so many slots would be run
         #[arg(long, value_name = "N", default_value_t = 1_000)]

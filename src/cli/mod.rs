@@ -1,5 +1,6 @@
 //! The command line: a file per command. Data on stdout, talk on stderr.
 
+mod arguments;
 mod ask;
 mod calendar;
 mod configuration;

@@ -25,10 +25,10 @@ pub enum Command {
         #[arg(long)]
         state: Option<RunState>,
         /// Only slots from this instant on, RFC 3339
-        #[arg(long)]
+        #[arg(long, value_parser = super::arguments::instant)]
         from: Option<DateTime<Utc>>,
         /// Only slots before this instant, RFC 3339
-        #[arg(long)]
+        #[arg(long, value_parser = super::arguments::instant)]
         to: Option<DateTime<Utc>>,
         /// At most so many
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]

@@ -19,10 +19,10 @@ use crate::scheduler::{Difference, Operations};
 #[derive(Args, Debug)]
 pub struct Arguments {
     /// First instant, RFC 3339; a slot at it counts
-    #[arg(long)]
+    #[arg(long, value_parser = super::arguments::instant)]
     from: DateTime<Utc>,
     /// Last instant; a slot at it does not count
-    #[arg(long)]
+    #[arg(long, value_parser = super::arguments::instant)]
     to: DateTime<Utc>,
     /// Rehearse with what was known at this instant (RFC 3339), or at the end of this date
     #[arg(long, value_name = "INSTANT", value_parser = super::calendar::parse_known_at)]

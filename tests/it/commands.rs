@@ -88,6 +88,10 @@ fn the_calendar_answers_as_scripts_expect() {
     ");
     let ics = answers(&["calendar", "export", "--from", "2026-11-27", "--to", "2026-11-27", "--format", "ics"]);
     assert!(ics.starts_with("BEGIN:VCALENDAR\r\n") && ics.contains("DTEND:20261127T180000Z\r\n"), "{ics}");
+    // RFC 5545: each of them exactly once.
+    for once in ["VERSION:", "PRODID:", "CALSCALE:"] {
+        assert_eq!(ics.lines().filter(|line| line.starts_with(once)).count(), 1, "{once} {ics}");
+    }
     assert_eq!(
         lines(&["calendar", "export", "--from", "2026-11-27", "--to", "2026-11-27", "--format", "json"])[0]["kind"],
         "early_close"
@@ -197,4 +201,29 @@ fn the_configuration_is_shown_with_its_origins_and_without_secrets() {
     )
     .unwrap();
     assert_eq!(json["renewals.limit"], serde_json::json!({"value": "\"7\"", "origin": "environment RENEWAL_LIMIT"}));
+}
+
+#[test]
+fn instants_and_dates_that_are_none_are_refused_with_what_to_write() {
+    let directory = tempfile::tempdir().unwrap();
+    for (arguments, told) in [
+        (
+            "calendar at noon",
+            "'noon' for '<INSTANT>': not an RFC 3339 instant; write one with its zone, for example 2027-03-15T14:00:00Z",
+        ),
+        (
+            "calendar why 2025-02-30",
+            "'2025-02-30' for '<DATE>': not a date of the calendar; write YYYY-MM-DD, for example 2027-03-15",
+        ),
+        ("jobs verify --from yesterday", "'yesterday' for '--from <FROM>': not an RFC 3339 instant"),
+        (
+            "simulate --from 2027-01-01 --to 2027-01-02T00:00:00Z",
+            "'2027-01-01' for '--from <FROM>': not an RFC 3339 instant",
+        ),
+    ] {
+        let output = bellwether(directory.path(), &arguments.split(' ').collect::<Vec<_>>(), &[]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {said}");
+        assert!(said.contains(told), "{arguments}: {said}");
+    }
 }

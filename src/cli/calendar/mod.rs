@@ -35,6 +35,7 @@ enum Command {
     /// Phase, session and next transitions at an instant
     At {
         /// RFC 3339, for example 2027-03-15T14:00:00Z
+        #[arg(value_parser = super::arguments::instant)]
         instant: DateTime<Utc>,
         /// One JSON object
         #[arg(long)]
@@ -49,6 +50,7 @@ enum Command {
     /// Why a date is a session, or is not, and who says so
     Why {
         /// For example 2025-01-09
+        #[arg(value_parser = super::arguments::date)]
         date: NaiveDate,
         /// One JSON object
         #[arg(long)]
@@ -66,10 +68,10 @@ enum Command {
     /// The sessions of a range of dates, both ends included
     Export {
         /// First date
-        #[arg(long)]
+        #[arg(long, value_parser = super::arguments::date)]
         from: NaiveDate,
         /// Last date
-        #[arg(long)]
+        #[arg(long, value_parser = super::arguments::date)]
         to: NaiveDate,
         /// At most so many sessions
         #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
