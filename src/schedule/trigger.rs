@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDateTime, NaiveTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
-use super::wall::{self, ClockChange, Gap, Repeat};
+use super::wall::{self, ClockChange, Gap, NEVER, Repeat};
 use crate::calendar::{Calendar, Phase};
 
 /// A rule that gives instants. Pure: the same calendar and the same `after` give the same slot. Written and read as
@@ -102,9 +102,6 @@ impl fmt::Display for CronPattern {
         f.write_str(self.0.as_str())
     }
 }
-
-/// The last instant a schedule can name; nothing is due after it.
-pub(super) const NEVER: DateTime<Utc> = DateTime::<Utc>::MAX_UTC;
 
 /// How far ahead a phase is looked for: far longer than any market was ever closed.
 const PHASE_HORIZON: TimeDelta = TimeDelta::days(400);

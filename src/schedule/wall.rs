@@ -3,7 +3,8 @@
 use chrono::{DateTime, Days, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 
-use super::trigger::NEVER;
+/// The last instant a schedule can name; nothing is due after it.
+pub(super) const NEVER: DateTime<Utc> = DateTime::<Utc>::MAX_UTC;
 
 /// What becomes of a time that the switch to summer time leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -118,7 +118,9 @@ async fn a_run_that_is_stopped_is_not_done_and_leaves_nothing() {
     stage.stop.cancel();
     let stopped = run.await.unwrap().unwrap_err();
     assert!(matches!(stopped, JobError::Retry { .. }));
-    assert_eq!(stopped.to_string(), "stopped before it was done, ended with exit code 0");
+    // Some shells say last of all what became of the sleep.
+    let told = stopped.to_string();
+    assert!(told.starts_with("stopped before it was done, ended with exit code 0"), "{told}");
     assert!(!stage.is_anything_left());
 }
 

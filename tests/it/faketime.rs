@@ -213,6 +213,24 @@ async fn the_clock_is_set_under_the_daemon_postgres() {
     the_clock_is_set_under_the_daemon(Engine::Postgres).await;
 }
 
+#[test]
+fn a_clock_before_the_build_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let library = libfaketime().display().to_string();
+    let environment = [
+        ("LD_PRELOAD", library.as_str()),
+        ("FAKETIME", "@2024-01-01 00:00:00"),
+        ("TZ", "UTC"),
+        ("BELLWETHER_LISTEN", "127.0.0.1:0"),
+        ("BELLWETHER_METRICS_LISTEN", "127.0.0.1:0"),
+    ];
+    let refused = bellwether(directory.path(), &["serve"], &environment);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(69), "{said}");
+    assert!(said.contains("the clock says 2024-01-01 ") && said.contains("set the clock of this host"), "{said}");
+    assert!(!directory.path().join("data").exists(), "nothing was begun");
+}
+
 /// A day in a minute, over a night when the clocks are changed: the date has its night, done once. Whoever wants it long gets two
 /// nights before it and two after it.
 async fn a_thousand_times_as_fast(engine: Engine, date: NaiveDate) {

@@ -9,7 +9,7 @@ use bellwether::store::{Access, RunState, Store};
 use chrono::TimeDelta;
 
 use crate::commands::bellwether;
-use crate::harness::{Engine, World, eventually, instant};
+use crate::harness::{Engine, Running, World, eventually, instant};
 
 #[tokio::test]
 async fn a_session_has_its_cycles_its_closing_cycle_and_nothing_else() {
@@ -151,27 +151,32 @@ async fn after_three_days_down_the_newest_night_is_run_once_and_the_others_are_w
     second.stop().await;
 }
 
-#[tokio::test]
-async fn two_daemons_on_one_database_run_each_slot_once() {
-    let world = World::at("2027-03-15T13:29:50Z", Engine::Postgres, &[]).await;
-    let (one, two) = (world.start().await, world.start().await);
+/// Ten cycles of two daemons on one database, whichever of them plans.
+pub async fn they_run_each_slot_once(world: &World, one: &Running, two: &Running) {
     eventually("there is market data", async || {
-        world.ledger(&one, "ingest").await.iter().any(|run| run.state == RunState::Ok)
+        world.ledger(one, "ingest").await.iter().any(|run| run.state == RunState::Ok)
     })
     .await;
     for n in 0..10 {
         let slot = instant("2027-03-15T13:30:00Z") + TimeDelta::seconds(180) * n;
         world.clock.advance_to(slot);
-        world.advance_to(&one, slot).await;
-        world.advance_to(&two, slot).await;
+        world.advance_to(one, slot).await;
+        world.advance_to(two, slot).await;
     }
-    let runs = world.ledger(&one, "ingest").await;
+    let runs = world.ledger(one, "ingest").await;
     let scheduled: Vec<_> = runs.iter().filter(|run| run.origin.name() == "scheduled").collect();
     assert_eq!(scheduled.len(), 10);
     assert!(scheduled.iter().all(|run| run.state == RunState::Ok && run.attempt == 1));
     // Whichever of them planned, both serve what came of it.
     one.stats().await;
     two.stats().await;
+}
+
+#[tokio::test]
+async fn two_daemons_on_one_database_run_each_slot_once() {
+    let world = World::at("2027-03-15T13:29:50Z", Engine::Postgres, &[]).await;
+    let (one, two) = (world.start().await, world.start().await);
+    they_run_each_slot_once(&world, &one, &two).await;
     one.stop().await;
     two.stop().await;
 }

@@ -5,12 +5,11 @@ use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use bellwether::store::RunState;
-use chrono::TimeDelta;
 use tempfile::TempDir;
 
-use crate::harness::{Database, Engine, World, eventually, instant};
+use crate::harness::{Database, Engine, World, eventually};
 use crate::leadership::{goes_on, instance, is_exact, leader, process_of, succession};
+use crate::ledger::they_run_each_slot_once;
 
 /// A pgbouncer of the test's own before the test's PostgreSQL; ended when dropped.
 pub struct Pooler {
@@ -86,23 +85,7 @@ async fn two_daemons_behind_a_pooler_run_each_slot_once() {
     world.set("DATABASE_URL", &through);
     // Both bring the schema up at once.
     let (one, two) = tokio::join!(world.start(), world.start());
-    eventually("there is market data", async || {
-        world.ledger(&one, "ingest").await.iter().any(|run| run.state == RunState::Ok)
-    })
-    .await;
-    for n in 0..10 {
-        let slot = instant("2027-03-15T13:30:00Z") + TimeDelta::seconds(180) * n;
-        world.clock.advance_to(slot);
-        world.advance_to(&one, slot).await;
-        world.advance_to(&two, slot).await;
-    }
-    let runs = world.ledger(&one, "ingest").await;
-    let scheduled: Vec<_> = runs.iter().filter(|run| run.origin.name() == "scheduled").collect();
-    assert_eq!(scheduled.len(), 10);
-    assert!(scheduled.iter().all(|run| run.state == RunState::Ok && run.attempt == 1));
-    // Whichever of them planned, both serve what came of it.
-    one.stats().await;
-    two.stats().await;
+    they_run_each_slot_once(&world, &one, &two).await;
     // Another program behind the same pooler meets nothing that was left prepared on a server connection.
     let left = "SELECT COUNT(*)::text FROM pg_prepared_statements";
     let options = through.parse::<sqlx::postgres::PgConnectOptions>().unwrap().extra_float_digits(None);

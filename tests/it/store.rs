@@ -229,10 +229,10 @@ async fn many_ends_are_written_in_one_go(engine: Engine) {
 async fn who_was_deposed_cannot_plan(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
-    let first = store.take_lease("one", Duration::from_millis(50)).await.unwrap().unwrap();
-    assert!(store.renew_lease(&first, Duration::from_millis(50)).await.unwrap());
+    let first = store.take_lease("one", Duration::from_secs(60)).await.unwrap().unwrap();
     let waiting = run("a", instant(SLOT), RunState::Queued);
     assert_eq!(store.claim_runs(std::slice::from_ref(&waiting), Some(&first)).await.unwrap().len(), 1);
+    assert!(store.renew_lease(&first, Duration::from_millis(50)).await.unwrap());
     // On PostgreSQL it has to end first; on SQLite whoever opens the file next is the only one alive.
     eventually("the lease has ended", async || !store.lease().await.unwrap().unwrap().held).await;
     let second = term(&store, "two").await;
