@@ -3,6 +3,7 @@
 //! - `cargo bench --bench schedule -- planner sqlite:FILE|postgres://.. JOBS EVERY_MS ROUNDS`: that many jobs due at one instant;
 //! - `cargo bench --bench schedule -- ledger URL CONNECTIONS BATCH RUNS`: claim and finish, a transaction each for so many runs, without
 //!   a planner;
+//! - `cargo bench --bench schedule -- floor URL JOBS ROUNDS`: what the claims of one slot cost in a single transaction, with nothing around it;
 //! - `cargo bench --bench schedule -- peer JOBS ROUNDS`: tokio-cron-scheduler with as many jobs, which writes nothing down.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
@@ -39,6 +40,7 @@ fn main() {
             ["ledger", url, connections, batch, runs] => {
                 ledger(url, connections.parse().unwrap(), batch.parse().unwrap(), runs.parse().unwrap()).await;
             }
+            ["floor", url, jobs, rounds] => floor(url, jobs.parse().unwrap(), rounds.parse().unwrap()).await,
             ["peer", jobs, rounds] => peer(jobs.parse().unwrap(), rounds.parse().unwrap()).await,
             // Whoever runs every bench wants no more of this one than that it still begins.
             _ => println!("bench/schedule says what to ask of it"),
@@ -157,6 +159,34 @@ async fn planner(url: &str, jobs: usize, every: i64, rounds: usize) {
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
     let rate = jobs as f64 / median.as_secs_f64();
     println!("{jobs} jobs: {late}; all written after {} ms (median): {rate:.0} runs/s", median.as_millis());
+    store.close().await;
+}
+
+/// The same rows as the planner's, made before the clock runs: less than this no claim of so many jobs can take here.
+async fn floor(url: &str, jobs: usize, rounds: usize) {
+    let store = open(url, 1).await;
+    let names: Vec<_> = (0..jobs).map(|n| spec(n, TimeDelta::seconds(1)).name).collect();
+    let start = Utc::now();
+    let mut took = Vec::new();
+    for round in 0..=rounds {
+        let slot = start + TimeDelta::seconds(i64::try_from(round).unwrap());
+        let rows: Vec<_> = names.iter().map(|name| NewRun { job: name, ..new_run(slot) }).collect();
+        let ends: Vec<_> = rows.iter().map(finish_of).collect();
+        let began = Instant::now();
+        assert_eq!(store.claim_runs(&rows, None).await.unwrap().len(), jobs);
+        took.push(began.elapsed());
+        assert_eq!(store.finish_runs(&ends).await.unwrap().len(), jobs);
+    }
+    // As with the planner, the first round is not counted.
+    let mut took = took.split_off(1);
+    took.sort_unstable();
+    let at = |share: usize| took[(took.len() * share / 100).min(took.len() - 1)].as_secs_f64() * 1e3;
+    println!(
+        "{jobs} claims in one transaction: fastest {:.1} ms, p50 {:.1} ms, slowest {:.1} ms",
+        at(0),
+        at(50),
+        at(100)
+    );
     store.close().await;
 }
 
