@@ -303,7 +303,8 @@ impl Daemon {
         let nudge = planner.nudge();
         self.tasks.spawn(Arc::clone(&self.leadership).keep(Arc::clone(&nudge), self.planning.clone()));
         self.tasks.spawn(planner.run());
-        if cron_waker && let Err(fault) = spawn_cron_waker(nudge, self.planning.clone()).await {
+        let (status, clock) = (Arc::clone(&self.scheduler), Arc::clone(&parts.clock));
+        if cron_waker && let Err(fault) = spawn_cron_waker(nudge, status, clock, self.planning.clone()).await {
             warn!(error = %fault, "tokio-cron-scheduler did not start; the planner wakes by its own clock");
         }
         let (market, clock, stop) = (Arc::clone(&parts.market), Arc::clone(&parts.clock), self.serving.clone());

@@ -318,6 +318,7 @@ pub fn job_registered(job: &'static str) {
     for state in ["ok", "failed", "skipped", "missed", "cancelled", "lost"] {
         counter!("bellwether_job_runs_total", "job_name" => job, "state" => state).absolute(0);
     }
+    job_paused(job, false);
 }
 
 /// A run ended.

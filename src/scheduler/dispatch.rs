@@ -1,6 +1,7 @@
 //! Beginning what waits, ending what is to end, and taking up what nobody carries any more.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
@@ -23,7 +24,12 @@ const UNCONFIRMED: TimeDelta = TimeDelta::seconds(20);
 impl Planner {
     /// Begins the runs that wait and whose turn it is, the one that waits longest first.
     pub(super) async fn dispatch(&mut self, term: &Term, now: DateTime<Utc>) -> Result<(), StoreError> {
+        // Where nobody else can write the ledger, nothing waits that nobody here has spoken of.
+        if self.ledger.store.is_exclusive() && !self.unasked && !self.status.has_waiting() {
+            return Ok(());
+        }
         let mut waiting = self.ledger.store.waiting_runs().await?;
+        self.unasked = false;
         self.status.set_waiting(!waiting.is_empty());
         let due = |run: &JobRun| run.next_attempt_at.is_none_or(|at| at <= now);
         self.soonest_waiting = waiting.iter().filter(|run| !due(run)).filter_map(|run| run.next_attempt_at).min();
@@ -67,7 +73,7 @@ impl Planner {
         } else {
             metrics::job_late(entry.spec.name, now - run.scheduled_for);
         }
-        self.spawn(entry.clone(), ticket_again(entry, run, term, now));
+        self.spawn(Arc::clone(entry), ticket_again(entry, run, term, now));
         Ok(true)
     }
 
@@ -141,7 +147,7 @@ impl Planner {
         Ok(())
     }
 
-    fn worth_resuming(&self, run: &JobRun) -> Result<&Entry, String> {
+    fn worth_resuming(&self, run: &JobRun) -> Result<&Arc<Entry>, String> {
         let entry = self.entry(&run.job).ok_or("there is no such job any more")?;
         let asked_for = matches!(run.origin, Origin::Manual | Origin::Backfill);
         if !asked_for && !matches!(run.origin, Origin::Scheduled | Origin::Catchup) {

@@ -76,7 +76,7 @@ type Wanted = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// A job as the planner keeps it.
 pub(super) struct Line {
-    pub(super) entry: Entry,
+    pub(super) entry: Arc<Entry>,
     /// The newest decided slot; never moves back.
     pub(super) cursor: DateTime<Utc>,
     /// The first slot after it.
@@ -98,6 +98,8 @@ pub struct Planner {
     pub(super) stop: CancellationToken,
     /// The soonest instant at which a run that waits may begin.
     pub(super) soonest_waiting: Option<DateTime<Utc>>,
+    /// Whether a run may have begun to wait since the ledger was last asked for those that do.
+    pub(super) unasked: bool,
     /// The epoch whose cursors were read, and the calendar that `next` was found with.
     office: Option<i64>,
     /// Whether the office is new, so that what others left undone is still to be looked for.
@@ -118,7 +120,14 @@ impl Planner {
     /// A planner that has not looked at the ledger yet. After `stop` nothing is begun: neither a slot nor another attempt.
     pub fn new(entries: Vec<Entry>, ledger: Ledger, options: PlannerOptions, stop: CancellationToken) -> Self {
         let start = DateTime::<Utc>::MIN_UTC;
-        let line = |entry| Line { entry, cursor: start, next: start, repeated: None, pause: None, owed_since: start };
+        let line = |entry| Line {
+            entry: Arc::new(entry),
+            cursor: start,
+            next: start,
+            repeated: None,
+            pause: None,
+            owed_since: start,
+        };
         let leadership = Leadership::new(ledger.store.clone(), ledger.owner.clone(), options.lease);
         Self {
             lines: entries.into_iter().map(line).collect(),
@@ -127,6 +136,7 @@ impl Planner {
             nudge: Arc::default(),
             stop,
             soonest_waiting: None,
+            unasked: true,
             office: None,
             arrives: false,
             calendar_hash: String::new(),
@@ -216,7 +226,7 @@ impl Planner {
             let clock = Arc::clone(&self.ledger.clock);
             tokio::select! {
                 () = clock.sleep_until(self.next_look(now)) => {}
-                () = self.nudge.notified() => {}
+                () = self.nudge.notified() => self.unasked = true,
                 () = self.stop.cancelled() => break,
             }
         }
@@ -296,6 +306,7 @@ impl Planner {
         self.set_pauses(&jobs, now);
         self.office = Some(term.epoch);
         self.arrives = true;
+        self.unasked = true;
         Ok(())
     }
 
@@ -307,11 +318,15 @@ impl Planner {
     pub(super) fn set_pauses(&mut self, jobs: &HashMap<String, KnownJob>, now: DateTime<Utc>) {
         for line in &mut self.lines {
             let name = line.entry.spec.name;
+            let was_paused = line.pause.is_some();
             line.pause = jobs.get(name).and_then(|job| {
                 let reason = job.pause_reason.clone().unwrap_or_default();
                 Some(Pause { from: job.pause_from?, until: job.pause_until, reason })
             });
-            metrics::job_paused(name, line.pause.as_ref().is_some_and(|pause| pause.covers(now)));
+            // Of those that were not and are not paused there is nothing to tell, and there may be thousands.
+            if was_paused || line.pause.is_some() {
+                metrics::job_paused(name, line.pause.as_ref().is_some_and(|pause| pause.covers(now)));
+            }
         }
     }
 
@@ -319,28 +334,30 @@ impl Planner {
     async fn run_now(&self, job: &str, origin: Origin) -> Result<(), StoreError> {
         let Some(entry) = self.entry(job) else { return Ok(()) };
         if let Some(ticket) = self.ledger.claim_now(&entry.spec, origin).await? {
-            self.spawn(entry.clone(), ticket);
+            self.spawn(Arc::clone(entry), ticket);
         }
         Ok(())
     }
 
-    pub(super) fn spawn(&self, entry: Entry, ticket: Ticket) {
+    pub(super) fn spawn(&self, entry: Arc<Entry>, ticket: Ticket) {
         let (status, ledger) = (Arc::clone(&self.status), self.ledger.clone());
         let (nudge, cut_off) = (Arc::clone(&self.nudge), self.cut_off.clone());
         let stop = ticket.context.stop.clone();
         let living = Living::begin(&status, entry.spec.name, ticket.context.id, Place::Planner, stop);
         self.runs.spawn(async move {
             let (job, clock) = (entry.spec.name, Arc::clone(&ledger.clock));
-            if runner::run(ledger, entry, ticket, living, cut_off).await {
+            let well = runner::run(ledger, entry, ticket, living, cut_off).await;
+            if well {
                 status.succeeded(job, clock.now());
             }
-            if status.has_waiting() {
+            // It may wait for another try, and others may have waited for its end.
+            if !well || status.has_waiting() {
                 nudge.notify_one();
             }
         });
     }
 
-    pub(super) fn entry(&self, job: &str) -> Option<&Entry> {
+    pub(super) fn entry(&self, job: &str) -> Option<&Arc<Entry>> {
         self.lines.iter().map(|line| &line.entry).find(|entry| entry.spec.name == job)
     }
 
@@ -356,6 +373,7 @@ impl Planner {
             self.report_overdue(self.ledger.clock.now());
         }
         self.take_over_own().await?;
+        self.unasked = true;
         self.last_heartbeat = Some(monotonic);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Deciding what came due: for every job at once, written in few transactions.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use tokio::runtime::Handle;
@@ -46,10 +47,10 @@ impl Planner {
         if due.is_empty() {
             return Ok(());
         }
+        self.unasked = true;
         let _first = self.ledger.finisher.hold().await;
-        let jobs = self.ledger.store.paused_jobs().await?;
+        let (jobs, busy) = tokio::try_join!(self.ledger.store.paused_jobs(), self.ledger.store.busy_jobs())?;
         self.set_pauses(&jobs, now);
-        let busy = self.ledger.store.busy_jobs().await?;
         let (mut batch, mut begun): (Vec<Decided>, Vec<Decided>) = Default::default();
         let (mut rows, mut wanted) = (0, FIRST_ROWS);
         for line in due {
@@ -162,7 +163,7 @@ impl Planner {
         metrics::job_late(row.job, row.claimed_at - row.scheduled_for);
         let reason = row.reason.as_deref().unwrap_or_default();
         match row.state {
-            RunState::Running => self.spawn(line.entry.clone(), ticket_of(spec, row, term.epoch)),
+            RunState::Running => self.spawn(Arc::clone(&line.entry), ticket_of(spec, row, term.epoch)),
             RunState::Queued => info!(job_name = row.job, slot = %row.scheduled_for, reason, "a slot waits"),
             state => {
                 metrics::job_left_out(row.job, state.name());
@@ -210,7 +211,7 @@ impl Planner {
         let written = self.ledger.store.claim_runs(&rows, None).await?;
         for row in rows.iter().filter(|row| written.contains(&row.id)) {
             if let Some(entry) = self.entry(row.job) {
-                self.spawn(entry.clone(), ticket_of(&entry.spec, row, 0));
+                self.spawn(Arc::clone(entry), ticket_of(&entry.spec, row, 0));
             }
         }
         Ok(())

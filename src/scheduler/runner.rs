@@ -19,7 +19,7 @@ use crate::store::{Origin, RunState};
 /// daemon will wait no longer. Gives whether it went well and that is written.
 pub(super) async fn run(
     ledger: Ledger,
-    entry: Entry,
+    entry: Arc<Entry>,
     mut ticket: Ticket,
     living: Living,
     cut_off: CancellationToken,

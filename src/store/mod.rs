@@ -166,7 +166,9 @@ impl Store {
             .foreign_keys(true)
             .busy_timeout(deadline);
         let pool = |most, options: SqliteConnectOptions| {
-            SqlitePoolOptions::new().max_connections(most).acquire_timeout(deadline).connect_with(options)
+            // A file does not hang up, so a connection to it need not be asked before each use whether it is still there.
+            let pool = SqlitePoolOptions::new().max_connections(most).acquire_timeout(deadline);
+            pool.test_before_acquire(false).connect_with(options)
         };
         let write = pool(1, options.clone()).await.map_err(|error| unavailable(&target, &error))?;
         let read = pool(readers, options.read_only(true)).await.map_err(|error| unavailable(&target, &error))?;
