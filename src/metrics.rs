@@ -3,6 +3,8 @@
 //! Names follow the Prometheus rules: one prefix, base units, `_total` for counters. Labels come from closed sets only (jobs,
 //! states, routes of the table, phases), so the number of series is bounded. `docs/METRICS.md` says what each is for.
 
+mod ingest;
+
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::calendar::Phase;
+pub use ingest::*;
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -144,6 +147,23 @@ const TABLE: &[(&str, Kind, Option<Unit>, &str)] = &[
     ),
     ("bellwether_ingest_universe_refreshes_total", Counter, None, "Times the lists were read, by outcome: ok, failed."),
     ("bellwether_provider_requests_total", Counter, None, "Calls to a provider by outcome: ok, retry, failed."),
+    (
+        "bellwether_provider_request_duration_seconds",
+        Histogram,
+        Some(Unit::Seconds),
+        "Time a provider took for a call.",
+    ),
+    ("bellwether_provider_hedged_total", Counter, None, "Second copies of slow calls to a provider."),
+    ("bellwether_provider_breaker_open", Gauge, None, "1 while nobody calls a provider because it has failed."),
+    ("bellwether_provider_concurrency_limit", Gauge, None, "Calls to a provider that may be under way at once."),
+    ("bellwether_provider_symbols_refused", Gauge, None, "Symbols that a provider refused in the last cycle."),
+    ("bellwether_ingest_plan_fits", Gauge, None, "0 when the last cycle did not fit the provider's quota."),
+    (
+        "bellwether_ingest_moves_total",
+        Counter,
+        None,
+        "Moves over 25 % that were asked for once more, by outcome: stood, gone, unanswered.",
+    ),
     ("bellwether_renewals_total", Counter, None, "Subscriptions a renewal run has decided about, by action."),
     ("bellwether_renewals_due", Gauge, None, "Subscriptions still due when the last renewal run ended."),
     ("bellwether_database_up", Gauge, None, "1 when the last write of the planner to the database went well."),
@@ -226,6 +246,9 @@ pub fn started(now: DateTime<Utc>) {
     }
     for outcome in ["ok", "failed"] {
         counter!("bellwether_ingest_universe_refreshes_total", "outcome" => outcome).absolute(0);
+    }
+    for outcome in ["stood", "gone", "unanswered"] {
+        counter!("bellwether_ingest_moves_total", "outcome" => outcome).absolute(0);
     }
     for action in [
         "applied_referral_credit",
@@ -419,61 +442,6 @@ pub fn calendar_exceptions(origin: &'static str, count: usize) {
 pub fn calendar_reloaded(ok: bool) {
     counter!("bellwether_calendar_reloads_total", "outcome" => if ok { "ok" } else { "failed" }).increment(1);
     gauge!("bellwether_calendar_file_ok").set(f64::from(u8::from(ok)));
-}
-
-/// A cycle was published, or restored at start.
-pub fn cycle_published(expected: u32, fresh: u32, completeness: f64) {
-    gauge!("bellwether_ingest_symbols_expected").set(f64::from(expected));
-    gauge!("bellwether_ingest_symbols_fresh").set(f64::from(fresh));
-    gauge!("bellwether_ingest_completeness_ratio").set(completeness);
-}
-
-/// How many cycles in a row failed, and how many were published with too few symbols.
-pub fn cycles_in_a_row(failed: u32, incomplete: u32) {
-    gauge!("bellwether_ingest_failed_cycles").set(f64::from(failed));
-    gauge!("bellwether_ingest_incomplete_cycles").set(f64::from(incomplete));
-}
-
-/// A cycle ended.
-pub fn cycle_ended(outcome: &'static str, duration: TimeDelta) {
-    counter!("bellwether_ingest_cycles_total", "outcome" => outcome).increment(1);
-    histogram!("bellwether_ingest_cycle_duration_seconds").record(seconds(duration));
-}
-
-/// How old the data is in market time, and whether readers are told that it is stale.
-pub fn data_age(age_seconds: i64, stale: bool) {
-    gauge!("bellwether_ingest_data_age_seconds").set(age_seconds as f64);
-    gauge!("bellwether_ingest_stale").set(f64::from(u8::from(stale)));
-}
-
-/// What is quoted, and how long ago that was looked up, in market time.
-pub fn universe(symbols: usize, age: TimeDelta) {
-    gauge!("bellwether_ingest_universe_symbols").set(symbols as f64);
-    gauge!("bellwether_ingest_universe_age_seconds").set(seconds(age));
-}
-
-/// How many symbols are asked for less often, because nothing is heard of them.
-pub fn symbols_dormant(count: usize) {
-    gauge!("bellwether_ingest_symbols_dormant").set(count as f64);
-}
-
-/// Symbols came and went.
-pub fn universe_changed(added: usize, returned: usize, delisted: usize, renamed: usize) {
-    let changes = [("added", added), ("returned", returned), ("delisted", delisted), ("renamed", renamed)];
-    for (change, count) in changes {
-        counter!("bellwether_ingest_universe_changes_total", "change" => change).increment(count as u64);
-    }
-}
-
-/// The lists were read, or could not be.
-pub fn universe_refreshed(ok: bool) {
-    let outcome = if ok { "ok" } else { "failed" };
-    counter!("bellwether_ingest_universe_refreshes_total", "outcome" => outcome).increment(1);
-}
-
-/// A provider was called.
-pub fn provider_called(provider: &'static str, outcome: &'static str) {
-    counter!("bellwether_provider_requests_total", "provider" => provider, "outcome" => outcome).increment(1);
 }
 
 /// A renewal run has decided about a subscription.

@@ -1,5 +1,6 @@
 //! Ingestion: where quotes come from, and how they are asked for.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -9,7 +10,10 @@ use super::reader::Reader;
 use super::seconds;
 use super::universe::{self, UniverseConfig};
 use crate::calendar::Phase;
-use crate::market::LicenceClass;
+use crate::market::{DelayClass, LicenceClass};
+
+/// What may be chosen, for messages.
+const PROVIDERS: &str = "\"sim\", \"massive\", \"alpaca\", \"tiingo\", \"csv\"";
 
 /// Where quotes come from.
 #[derive(Debug, Clone)]
@@ -21,6 +25,98 @@ pub enum ProviderConfig {
     },
     /// Massive (Polygon).
     Massive(MassiveConfig),
+    /// Alpaca, with the operator's own keys.
+    Alpaca(AlpacaConfig),
+    /// Tiingo's list.
+    Tiingo(TiingoConfig),
+    /// A CSV file or URL.
+    Csv(CsvConfig),
+}
+
+/// Access to Tiingo's REST API.
+#[derive(Debug, Clone)]
+pub struct TiingoConfig {
+    /// Root of the API.
+    pub base_url: Url,
+    /// The token.
+    pub api_key: SecretString,
+    /// The plan's allowance.
+    pub requests_per_hour: u32,
+    /// The longest one call may take.
+    pub timeout: Duration,
+    /// Who may be shown its numbers by contract.
+    pub licence: LicenceClass,
+}
+
+/// Quotes in a CSV text.
+#[derive(Debug, Clone)]
+pub struct CsvConfig {
+    /// Where it is.
+    pub source: CsvSource,
+    /// Bearer token of the URL, if it wants one.
+    pub api_key: Option<SecretString>,
+    /// The longest one call may take.
+    pub timeout: Duration,
+    /// How far behind the market it is written.
+    pub delay: DelayClass,
+    /// Who may be shown its numbers.
+    pub licence: LicenceClass,
+}
+
+/// Where a CSV text is.
+#[derive(Debug, Clone)]
+pub enum CsvSource {
+    /// On this host.
+    File(PathBuf),
+    /// Behind a URL.
+    Url(Url),
+}
+
+/// Access to Alpaca's market data API.
+#[derive(Debug, Clone)]
+pub struct AlpacaConfig {
+    /// Root of the API.
+    pub base_url: Url,
+    /// Id of the key.
+    pub api_key: SecretString,
+    /// Its secret.
+    pub api_secret: SecretString,
+    /// Whose trades.
+    pub feed: AlpacaFeed,
+    /// The plan's allowance.
+    pub requests_per_minute: u32,
+    /// The longest one call may take.
+    pub timeout: Duration,
+}
+
+/// Whose trades Alpaca tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlpacaFeed {
+    /// Those of one small exchange.
+    Iex,
+    /// All.
+    Sip,
+    /// All, fifteen minutes late.
+    DelayedSip,
+}
+
+impl AlpacaFeed {
+    /// As the API names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Iex => "iex",
+            Self::Sip => "sip",
+            Self::DelayedSip => "delayed_sip",
+        }
+    }
+
+    /// The feed of past days, which are not delayed any more.
+    pub fn past_name(self) -> &'static str {
+        match self {
+            Self::Iex => "iex",
+            Self::Sip | Self::DelayedSip => "sip",
+        }
+    }
 }
 
 /// Access to Massive's REST API.
@@ -53,6 +149,8 @@ pub struct IngestConfig {
     pub concurrency: usize,
     /// Tries of one request in one cycle.
     pub attempts: u32,
+    /// Second copies of slow calls, in percent of the calls.
+    pub hedge_percent: u32,
     /// What is quoted.
     pub universe: UniverseConfig,
 }
@@ -63,18 +161,27 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<IngestConfig> {
     let phases = read_phases(reader);
     let concurrency = usize::from(reader.integer("ingest.concurrency", 1_u16..=256));
     let attempts = reader.integer("ingest.attempts", 1..=20);
+    let hedge_percent = reader.integer("ingest.hedge_percent", 0..=5);
     let universe = universe::read(reader);
     let seed = reader.integer("ingest.sim.seed", 0_i64..=i64::MAX).unsigned_abs();
-    let massive = read_massive(reader, provider.as_deref() == Some("massive"));
+    let chosen = |name| provider.as_deref() == Some(name);
+    let massive = read_massive(reader, chosen("massive"));
+    let alpaca = read_alpaca(reader, chosen("alpaca"));
+    let tiingo = read_tiingo(reader, chosen("tiingo"));
+    let csv = read_csv(reader, chosen("csv"));
     let provider = match provider?.as_str() {
         "sim" => ProviderConfig::Sim { seed },
         "massive" => ProviderConfig::Massive(massive?),
+        "alpaca" => ProviderConfig::Alpaca(alpaca?),
+        "tiingo" => ProviderConfig::Tiingo(tiingo?),
+        "csv" => ProviderConfig::Csv(csv?),
         other => {
-            reader.refuse("ingest.provider", format!("there is no provider {other:?}"), "write \"sim\" or \"massive\"");
+            let fix = format!("choose from {PROVIDERS}");
+            reader.refuse("ingest.provider", format!("there is no provider {other:?}"), fix);
             return None;
         }
     };
-    Some(IngestConfig { provider, cadence, phases, concurrency, attempts, universe })
+    Some(IngestConfig { provider, cadence, phases, concurrency, attempts, hedge_percent, universe })
 }
 
 fn read_phases(reader: &mut Reader<'_>) -> Vec<Phase> {
@@ -95,23 +202,14 @@ fn read_phases(reader: &mut Reader<'_>) -> Vec<Phase> {
 }
 
 fn read_massive(reader: &mut Reader<'_>, chosen: bool) -> Option<MassiveConfig> {
-    let base_url: Option<Url> = reader.parse("ingest.massive.base_url", "a URL such as \"https://api.massive.com\"");
+    let base_url = read_base_url(reader, "ingest.massive.base_url");
     let api_key = reader.secret("ingest.massive.api_key");
     let requests_per_minute = reader.integer("ingest.massive.requests_per_minute", 1..=100_000);
     let timeout = seconds(reader, "ingest.massive.timeout_seconds", 1..=600);
     let delay = seconds(reader, "ingest.massive.delay_seconds", 0..=7_200);
     let licence = read_licence(reader, "ingest.massive.licence");
-    if let Some(url) = &base_url
-        && !(url.has_host() && ["http", "https"].contains(&url.scheme()))
-    {
-        reader.refuse("ingest.massive.base_url", format!("{url} is not an http URL"), "write https://HOST");
-    }
-    if chosen && api_key.is_none() {
-        reader.refuse(
-            "ingest.massive.api_key",
-            "ingest.provider is \"massive\" and there is no key",
-            "set BELLWETHER_INGEST__MASSIVE__API_KEY or BELLWETHER_INGEST__MASSIVE__API_KEY_FILE",
-        );
+    if chosen {
+        demand(reader, "massive", "api_key", api_key.is_some());
     }
     Some(MassiveConfig {
         base_url: base_url?,
@@ -121,6 +219,100 @@ fn read_massive(reader: &mut Reader<'_>, chosen: bool) -> Option<MassiveConfig> 
         delay,
         licence: licence?,
     })
+}
+
+fn read_alpaca(reader: &mut Reader<'_>, chosen: bool) -> Option<AlpacaConfig> {
+    let base_url = read_base_url(reader, "ingest.alpaca.base_url");
+    let api_key = reader.secret("ingest.alpaca.api_key");
+    let api_secret = reader.secret("ingest.alpaca.api_secret");
+    let feeds = [AlpacaFeed::Iex, AlpacaFeed::Sip, AlpacaFeed::DelayedSip];
+    let feed = reader.text("ingest.alpaca.feed");
+    let known = feed.as_deref().and_then(|name| feeds.into_iter().find(|feed| feed.name() == name));
+    if let (Some(name), None) = (&feed, known) {
+        let fix = "write \"iex\", \"sip\" or \"delayed_sip\"";
+        reader.refuse("ingest.alpaca.feed", format!("there is no feed {name:?}"), fix);
+    }
+    let requests_per_minute = reader.integer("ingest.alpaca.requests_per_minute", 1..=100_000);
+    let timeout = seconds(reader, "ingest.alpaca.timeout_seconds", 1..=600);
+    if chosen {
+        demand(reader, "alpaca", "api_key", api_key.is_some());
+        demand(reader, "alpaca", "api_secret", api_secret.is_some());
+    }
+    Some(AlpacaConfig {
+        base_url: base_url?,
+        api_key: api_key?,
+        api_secret: api_secret?,
+        feed: known?,
+        requests_per_minute,
+        timeout,
+    })
+}
+
+fn read_tiingo(reader: &mut Reader<'_>, chosen: bool) -> Option<TiingoConfig> {
+    let base_url = read_base_url(reader, "ingest.tiingo.base_url");
+    let api_key = reader.secret("ingest.tiingo.api_key");
+    let requests_per_hour = reader.integer("ingest.tiingo.requests_per_hour", 1..=1_000_000);
+    let timeout = seconds(reader, "ingest.tiingo.timeout_seconds", 1..=600);
+    let licence = read_licence(reader, "ingest.tiingo.licence");
+    if chosen {
+        demand(reader, "tiingo", "api_key", api_key.is_some());
+    }
+    Some(TiingoConfig { base_url: base_url?, api_key: api_key?, requests_per_hour, timeout, licence: licence? })
+}
+
+fn read_csv(reader: &mut Reader<'_>, chosen: bool) -> Option<CsvConfig> {
+    let file = reader.text("ingest.csv.file").map(PathBuf::from);
+    // An empty one is none, and no mistake.
+    let url = reader.text("ingest.csv.base_url").and_then(|_| read_base_url(reader, "ingest.csv.base_url"));
+    let api_key = reader.secret("ingest.csv.api_key");
+    let timeout = seconds(reader, "ingest.csv.timeout_seconds", 1..=600);
+    let delays = [DelayClass::RealTime, DelayClass::Delayed15, DelayClass::EndOfDay];
+    let delay = reader.text("ingest.csv.delay");
+    let known = delay.as_deref().and_then(|name| delays.into_iter().find(|class| class.name() == name));
+    if let (Some(name), None) = (&delay, known) {
+        let fix = "write \"real_time\", \"delayed_15\" or \"end_of_day\"";
+        reader.refuse("ingest.csv.delay", format!("{name:?} is no delay"), fix);
+    }
+    let licence = read_licence(reader, "ingest.csv.licence");
+    let source = match (file, url) {
+        (Some(path), None) => Some(CsvSource::File(path)),
+        (None, Some(url)) => Some(CsvSource::Url(url)),
+        (None, None) => None,
+        (Some(_), Some(_)) => {
+            let message = "a file and a URL are both named";
+            reader.refuse("ingest.csv.file", message, "keep ingest.csv.file or ingest.csv.base_url");
+            return None;
+        }
+    };
+    if chosen && source.is_none() {
+        let fix = "set ingest.csv.file to a path, or ingest.csv.base_url to the URL of the text";
+        reader.refuse("ingest.csv.file", "ingest.provider is \"csv\" and there is no source", fix);
+    }
+    Some(CsvConfig { source: source?, api_key, timeout, delay: known?, licence: licence? })
+}
+
+fn read_base_url(reader: &mut Reader<'_>, key: &str) -> Option<Url> {
+    let url: Url = reader.parse(key, "a URL such as \"https://api.example.com\"")?;
+    let usable = url.has_host() && ["http", "https"].contains(&url.scheme());
+    if !usable {
+        reader.refuse(key, format!("{url} is not an http URL"), "write https://HOST");
+    }
+    usable.then_some(url)
+}
+
+/// A secret that the chosen provider cannot do without.
+fn demand(reader: &mut Reader<'_>, provider: &str, name: &str, given: bool) {
+    if !given {
+        let (section, key) = (provider.to_uppercase(), name.to_uppercase());
+        reader.refuse(
+            &format!("ingest.{provider}.{name}"),
+            format!(
+                "ingest.provider is \"{provider}\" and there is no {}",
+                if name == "api_key" { "key" } else { "secret" }
+            ),
+            format!("set BELLWETHER_INGEST__{section}__{key} or BELLWETHER_INGEST__{section}__{key}_FILE"),
+        );
+    }
 }
 
 /// What the contract with a source allows; only the operator knows it.

@@ -27,7 +27,9 @@ use crate::calendar::Calendars;
 pub use billing::SiteConfig;
 pub use components::{COMPONENT_MARKS, ComponentConfig, ComponentMisfire, ComponentOverlap, ComponentRuns};
 pub use database::DatabaseTarget;
-pub use ingest::{IngestConfig, MassiveConfig, ProviderConfig};
+pub use ingest::{
+    AlpacaConfig, AlpacaFeed, CsvConfig, CsvSource, IngestConfig, MassiveConfig, ProviderConfig, TiingoConfig,
+};
 use reader::Reader;
 pub use sources::{DEFAULT_TOML, Environment};
 pub use universe::{ListingKind, Place, UniverseConfig, UniverseSource};

@@ -24,7 +24,7 @@ pub(super) fn refuse_exposure(reader: &mut Reader<'_>, config: &Config, secret_k
         reader.refuse("allowed_hosts", "production must not answer to every host name", fix);
     }
     if matches!(config.ingest.provider, ProviderConfig::Sim { .. }) {
-        let fix = "set BELLWETHER_INGEST__PROVIDER=massive and its key";
+        let fix = "set BELLWETHER_INGEST__PROVIDER=massive (or another real one) and its key";
         reader.refuse("ingest.provider", "production must not serve simulated prices", fix);
     }
 }

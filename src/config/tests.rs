@@ -68,7 +68,7 @@ fn production_names_each_thing_it_refuses() {
     secret_key (environment SECRET_KEY): the secret repeats too few characters; fix: set SECRET_KEY to at least 32 random characters, e.g. from `openssl rand -hex 32`
     cron_secret (environment CRON_SECRET): the secret is too short; fix: set CRON_SECRET to at least 32 random characters, e.g. from `openssl rand -hex 32`
     allowed_hosts (default): production must not answer to every host name; fix: name the hosts: ALLOWED_HOSTS=api.example.com
-    ingest.provider (default): production must not serve simulated prices; fix: set BELLWETHER_INGEST__PROVIDER=massive and its key
+    ingest.provider (default): production must not serve simulated prices; fix: set BELLWETHER_INGEST__PROVIDER=massive (or another real one) and its key
     ");
 }
 

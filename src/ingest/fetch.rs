@@ -1,17 +1,22 @@
-//! Asking a provider for symbols: batches, bounded concurrency, retries with jitter, within quota and deadline.
+//! The way to a provider: within its quota, behind its breaker, at a pace it can bear.
+//!
+//! A cycle is in `cycle.rs`; what is the same for every call, those for past sessions too, is here.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures_util::StreamExt;
-use futures_util::stream;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
-use super::budget::{Budget, Permit};
+use super::breaker::{Breaker, BreakerView};
+use super::budget::{Budget, Headroom, Permit};
+use super::cycle;
+use super::pace::Pace;
+use super::plan::{RequestPlan, Wish, plan};
 use super::progress::{Progress, ProgressView};
-use super::providers::{Answer, Call, FetchError, Provider, RawQuote};
+use super::providers::{Call, FetchError, Provider, RawQuote};
 use crate::clock::SharedClock;
 use crate::market::Universe;
 use crate::metrics;
@@ -23,13 +28,24 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How often a cycle that takes long says how far it is.
 const SAY_PROGRESS: Duration = Duration::from_secs(15);
 
-/// How to fetch.
+/// How calls are made.
+#[derive(Debug, Clone, Copy)]
+pub struct FetchOptions {
+    /// The most calls under way at once.
+    pub concurrency: usize,
+    /// Tries of one call, the first one included.
+    pub attempts: u32,
+    /// Second copies of slow calls, in percent of the calls.
+    pub hedge_percent: u32,
+}
+
+/// One cycle.
 #[derive(Debug, Clone, Copy)]
 pub struct FetchPlan {
     /// The slot it is for: what comes too late is never shown for another.
     pub slot: DateTime<Utc>,
-    /// Calls under way at once.
-    pub concurrency: usize,
+    /// One cycle every so long.
+    pub cadence: Duration,
     /// Nothing is begun or waited for past this.
     pub deadline: DateTime<Utc>,
 }
@@ -43,19 +59,41 @@ pub struct Fetched {
     pub answered: Vec<bool>,
     /// The provider said that its data is delayed.
     pub delayed: bool,
-    /// Calls made.
+    /// Calls made, second copies included.
     pub requests: u32,
-    /// What went wrong with whole batches, most frequent first; empty when each was answered.
+    /// Second copies of slow calls among them.
+    pub hedged: u32,
+    /// Indices of symbols that the provider refuses: each spoils any call it is part of.
+    pub refused: Vec<usize>,
+    /// What went wrong, most frequent first; empty when each call was answered as documented.
     pub faults: Vec<String>,
+    /// How it was planned.
+    pub plan: Option<RequestPlan>,
 }
 
 /// A provider with its quota: whatever is asked of it goes through here.
 pub struct Fetcher {
     provider: Arc<dyn Provider>,
-    budget: Budget,
-    clock: SharedClock,
-    attempts: u32,
-    progress: Arc<Progress>,
+    pub(super) budget: Budget,
+    pub(super) breaker: Breaker,
+    pub(super) clock: SharedClock,
+    pub(super) options: FetchOptions,
+    pub(super) progress: Arc<Progress>,
+    pub(super) pace: Mutex<Pace>,
+    pub(super) memory: Mutex<Memory>,
+    /// Who waits for a permit waits in a row, so that what is asked for first is the first of the list.
+    row: tokio::sync::Mutex<()>,
+    /// Where a cycle that does not fit the quota begins: after the last symbol that the one before could ask for.
+    pub(super) begin_at: AtomicUsize,
+}
+
+/// What was learned of symbols in the last cycle, by their names, as the universe may change.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// Not in an answer, although asked for twice: not asked for a second time again until they come back.
+    pub(super) absent: BTreeSet<String>,
+    /// Refused: asked for alone, so that they spoil nothing.
+    pub(super) refused: BTreeSet<String>,
 }
 
 /// What became of one call and its repetitions.
@@ -71,10 +109,21 @@ impl std::fmt::Debug for Fetcher {
 }
 
 impl Fetcher {
-    /// A fetcher with a full budget; `attempts` is how often one call is tried, the first time included.
-    pub fn new(provider: Arc<dyn Provider>, clock: SharedClock, attempts: u32) -> Self {
-        let budget = Budget::new(provider.description().quota, SharedClock::clone(&clock));
-        Self { provider, budget, clock, attempts, progress: Arc::default() }
+    /// A fetcher with a full budget and a closed breaker.
+    pub fn new(provider: Arc<dyn Provider>, clock: SharedClock, options: FetchOptions) -> Self {
+        let description = provider.description();
+        Self {
+            budget: Budget::new(description.quota, SharedClock::clone(&clock)),
+            breaker: Breaker::new(description.name),
+            provider,
+            clock,
+            options,
+            progress: Arc::default(),
+            pace: Mutex::new(Pace::new(options.concurrency)),
+            memory: Mutex::default(),
+            row: tokio::sync::Mutex::default(),
+            begin_at: AtomicUsize::new(0),
+        }
     }
 
     /// Whom it asks.
@@ -87,60 +136,138 @@ impl Fetcher {
         Arc::clone(&self.progress)
     }
 
+    /// Whether calls go out to the provider's host, and why not.
+    pub fn breaker(&self) -> BreakerView {
+        self.breaker.view()
+    }
+
+    /// What the provider's own words leave now.
+    pub fn headroom(&self) -> Headroom {
+        self.budget.headroom(self.clock.now())
+    }
+
+    /// Calls that may be under way at once, as the provider's answers have taught.
+    pub fn concurrency(&self) -> usize {
+        lock(&self.pace).limit()
+    }
+
+    /// Whether a cycle over `symbols` fits the quota at a cadence, if it began now.
+    pub fn plan(&self, symbols: usize, cadence: Duration) -> RequestPlan {
+        let description = self.provider.description();
+        let now = self.clock.now();
+        plan(&Wish {
+            symbols,
+            requests: description.requests_for(symbols),
+            quota: description.quota,
+            headroom: self.budget.headroom(now),
+            cadence,
+            now,
+        })
+    }
+
     /// Asks for the listings of `universe` whose indices are in `wanted`. Never fails as a whole: what could not be had is
-    /// missing, with the reason.
+    /// missing, with the reason. What does not fit the quota is said before the first call; then the cycle begins where the
+    /// one before had to end, so that each symbol has its turn.
     pub async fn fetch(&self, universe: &Universe, wanted: &[usize], plan: FetchPlan) -> Fetched {
+        let solved = self.plan(wanted.len(), plan.cadence);
+        metrics::cycle_planned(solved.fits);
+        if let Some(warning) = &solved.warning {
+            warn!(slot = %plan.slot, requests = solved.requests, "{warning}");
+        }
         self.progress.begin(plan.slot, wanted.len(), self.clock.now(), plan.deadline);
         let fetched = tokio::select! {
-            fetched = self.fetch_batches(universe, wanted, plan) => fetched,
+            fetched = cycle::run(self, universe, wanted, &solved, plan.deadline) => fetched,
             () = self.say_progress() => unreachable!("it speaks for ever"),
         };
         self.progress.end();
-        fetched
+        metrics::fetched(self.provider.description().name, self.concurrency(), fetched.refused.len());
+        Fetched { plan: Some(solved), ..fetched }
     }
 
-    async fn fetch_batches(&self, universe: &Universe, wanted: &[usize], plan: FetchPlan) -> Fetched {
-        let size = self.provider.description().batch_size(wanted.len());
-        let calls: Vec<_> = wanted.chunks(size).map(|batch| self.fetch_batch(universe, batch, plan.deadline)).collect();
-        let mut answers = stream::iter(calls).buffer_unordered(plan.concurrency);
-        let (quotes, answered) = (vec![None; universe.len()], vec![false; universe.len()]);
-        let mut fetched = Fetched { quotes, answered, ..Fetched::default() };
-        let mut faults: BTreeMap<String, usize> = BTreeMap::new();
-        while let Some((batch, tries)) = answers.next().await {
-            fetched.requests += tries.requests;
-            match tries.result {
-                Ok(answer) => {
-                    self.progress.call_ended(batch.len(), answer.quotes.len());
-                    fetched.delayed |= answer.delayed;
-                    batch.iter().for_each(|index| fetched.answered[*index] = true);
-                    for (index, quote) in answer.quotes {
-                        fetched.quotes[index] = Some(quote);
-                    }
-                }
-                Err(fault) => {
-                    self.progress.call_ended(batch.len(), 0);
-                    *faults.entry(fault.to_string()).or_default() += 1;
-                }
+    /// Asks once more for a few symbols of a cycle and puts what is newer, or as new, in the place of the first answer. Says
+    /// how many were answered.
+    pub async fn ask_again(
+        &self,
+        universe: &Universe,
+        wanted: &[usize],
+        fetched: &mut Fetched,
+        deadline: DateTime<Utc>,
+    ) -> usize {
+        let solved = self.plan(wanted.len(), Duration::from_hours(24));
+        let again = cycle::run(self, universe, wanted, &solved, deadline).await;
+        fetched.requests += again.requests;
+        fetched.hedged += again.hedged;
+        let mut answered = 0;
+        for index in wanted {
+            let (Some(second), Some(place)) = (again.quotes[*index], fetched.quotes.get_mut(*index)) else { continue };
+            answered += 1;
+            if place.is_none_or(|first| second.at >= first.at) {
+                *place = Some(second);
             }
         }
-        let mut faults: Vec<_> = faults.into_iter().collect();
-        faults.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        fetched.faults = faults.into_iter().map(|(fault, _)| fault).collect();
-        fetched
+        answered
     }
 
-    async fn fetch_batch<'a>(
-        &'a self,
-        universe: &'a Universe,
-        batch: &'a [usize],
-        deadline: DateTime<Utc>,
-    ) -> (&'a [usize], Tries<Answer>) {
-        let tries = self.with_tries(deadline, |permit| self.provider.fetch(universe, batch, permit)).await;
-        if let Ok(answer) = &tries.result {
-            let provider = self.provider.description().name;
-            debug!(provider, symbols = batch.len(), quotes = answer.quotes.len(), "a batch was answered");
+    /// Waits until a call may leave: the breaker admits it and it is paid.
+    ///
+    /// # Errors
+    /// When that will not be before `deadline`.
+    pub(super) async fn leave(&self, deadline: DateTime<Utc>) -> Result<Permit, FetchError> {
+        let name = self.provider.description().name;
+        let permit = {
+            let _first = self.row.lock().await;
+            self.budget.permit(deadline).await
+        };
+        let permit = permit.map_err(|exhausted| FetchError::Fail(format!("{name}: {exhausted}")))?;
+        while let Err(until) = self.breaker.admit(self.clock.now()) {
+            if until >= deadline {
+                let BreakerView { since, reason, .. } = self.breaker.view();
+                let since = since.map(|at| at.format(" since %Y-%m-%d %H:%M:%S UTC").to_string()).unwrap_or_default();
+                let reason = reason.unwrap_or_default();
+                return Err(FetchError::Fail(format!("{name}: nobody calls, it has failed{since}: {reason}")));
+            }
+            self.clock.sleep_until(until).await;
         }
-        (batch, tries)
+        Ok(permit)
+    }
+
+    /// Learns from a call that has ended.
+    pub(super) fn learn<T>(&self, result: &Result<T, FetchError>, latency: Duration) {
+        let name = self.provider.description().name;
+        let outcome = match result {
+            Ok(_) => {
+                lock(&self.pace).answered(latency);
+                self.breaker.answered();
+                "ok"
+            }
+            Err(FetchError::Retry { after, .. }) => {
+                lock(&self.pace).failed();
+                self.breaker.answered();
+                self.hold(*after);
+                "retry"
+            }
+            Err(FetchError::Down { after, message }) => {
+                lock(&self.pace).failed();
+                if self.breaker.failed(message, self.clock.now()) {
+                    let until = self.breaker.view().until.map(|until| until.to_string());
+                    warn!(provider = name, until, reason = message, "the provider fails: nobody calls it for a while");
+                }
+                self.hold(*after);
+                "retry"
+            }
+            Err(FetchError::Refused(_) | FetchError::Fail(_)) => {
+                self.breaker.answered();
+                "failed"
+            }
+        };
+        metrics::provider_called(name, outcome, latency);
+    }
+
+    /// `Retry-After` is for everybody who would call, not for one call.
+    fn hold(&self, after: Option<Duration>) {
+        if let Some(after) = after {
+            self.budget.hold_until(self.clock.later(after));
+        }
     }
 
     /// Makes a call until it is answered, refused for good, tried often enough, or too late.
@@ -152,39 +279,40 @@ impl Fetcher {
         let name = self.provider.description().name;
         let mut requests = 0;
         loop {
-            let permit = match self.budget.permit(deadline).await {
+            let permit = match self.leave(deadline).await {
                 Ok(permit) => permit,
-                Err(exhausted) => return Tries { result: Err(FetchError::Fail(exhausted.to_string())), requests },
+                Err(fault) => return Tries { result: Err(fault), requests },
             };
             requests += 1;
-            self.progress.called();
-            // Whatever a call's own limit is, what the others brought must not be lost with it.
+            let began = self.clock.monotonic();
             let called = tokio::select! {
                 called = call(permit) => called,
-                () = self.clock.sleep_until(deadline) => Err(FetchError::Fail(format!("{name}: no answer in time"))),
+                () = self.clock.sleep_until(deadline) => Err(too_late(name)),
             };
+            self.learn(&called, self.clock.monotonic().saturating_sub(began));
             let (after, message) = match called {
-                Ok(answer) => {
-                    metrics::provider_called(name, "ok");
-                    return Tries { result: Ok(answer), requests };
-                }
-                Err(FetchError::Fail(message)) => {
-                    metrics::provider_called(name, "failed");
-                    return Tries { result: Err(FetchError::Fail(message)), requests };
-                }
-                Err(FetchError::Retry { after, message }) => (after, message),
+                Err(FetchError::Retry { after, message } | FetchError::Down { after, message }) => (after, message),
+                result => return Tries { result, requests },
             };
-            metrics::provider_called(name, "retry");
-            let pause = pause(requests, after);
-            let too_late = self.clock.later(pause) >= deadline;
-            if requests >= self.attempts || too_late {
+            let Some(pause) = self.pause_before(requests, after, deadline) else {
                 let message = format!("{message} (tried {requests} times)");
                 return Tries { result: Err(FetchError::Retry { after, message }), requests };
-            }
+            };
             let pause_ms = pause.as_millis();
             warn!(provider = name, attempt = requests, pause_ms, reason = message, "a call will be tried again");
             self.clock.sleep(pause).await;
         }
+    }
+
+    /// The pause before the next try; `None` when there is none.
+    pub(super) fn pause_before(
+        &self,
+        tried: u32,
+        after: Option<Duration>,
+        deadline: DateTime<Utc>,
+    ) -> Option<Duration> {
+        let pause = pause(tried, after);
+        (tried < self.options.attempts && self.clock.later(pause) < deadline).then_some(pause)
     }
 
     /// Says now and then how far a long cycle is.
@@ -200,8 +328,17 @@ impl Fetcher {
     }
 }
 
+/// The call was still under way when the cycle had to end.
+pub(super) fn too_late(name: &str) -> FetchError {
+    FetchError::Down { after: None, message: format!("{name}: no answer before the cycle's end") }
+}
+
 /// What the provider asks for holds; below that the pause is random, so that instances do not come back in step.
 fn pause(tried: u32, after: Option<Duration>) -> Duration {
-    let ceiling = FIRST_PAUSE.saturating_mul(1 << (tried - 1).min(16)).min(LONGEST_PAUSE);
+    let ceiling = FIRST_PAUSE.saturating_mul(1 << tried.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
     after.unwrap_or_default().max(ceiling.mul_f64(fastrand::f64()))
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

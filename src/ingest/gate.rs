@@ -83,6 +83,25 @@ pub fn gate(
     gated
 }
 
+/// Which quotes of a cycle are to be asked for once more: those that moved over 25 % from the previous close for the first
+/// time. What the last cycle has confirmed already is believed.
+pub fn to_confirm(
+    universe: &Universe,
+    raw: &[Option<RawQuote>],
+    previous: Option<&Snapshot>,
+    session_start: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Vec<usize> {
+    let moved = |quote: &Quote| quote.at >= session_start && quote.flags.contains(QuoteFlags::MOVED_OVER_25_PERCENT);
+    let listings = universe.listings().iter().enumerate();
+    let first_time = listings.filter(|(index, listing)| {
+        let quote = raw.get(*index).and_then(Option::as_ref).and_then(|words| admit(words, now));
+        let known = || previous.and_then(|snapshot| known_quote(snapshot, universe, *index, &listing.symbol));
+        quote.is_some_and(|quote| moved(&quote)) && !known().is_some_and(|known| moved(&known))
+    });
+    first_time.map(|(index, _)| index).collect()
+}
+
 /// The same universe has the same indices; another one is searched.
 fn known_quote(snapshot: &Snapshot, universe: &Universe, index: usize, symbol: &str) -> Option<Quote> {
     let same = std::ptr::eq(Arc::as_ptr(&snapshot.universe), universe);

@@ -4,20 +4,28 @@
 //! with its age.
 
 mod board;
+mod breaker;
 mod budget;
+mod confirm;
+mod cycle;
 mod documents;
 mod dormant;
 mod fetch;
 pub mod gate;
+mod pace;
 pub mod past;
+mod plan;
 mod progress;
 pub mod providers;
 mod universe;
 
 pub use board::{Board, Published};
-pub use budget::{Budget, Permit, Quota};
+pub use breaker::{BreakerState, BreakerView};
+pub use budget::{Budget, Headroom, Permit, Quota};
+pub use confirm::fetch_and_gate;
 pub use documents::{Documents, Loaded, Validators};
 pub use dormant::{Learned, NegativeCache};
-pub use fetch::{FetchPlan, Fetched, Fetcher};
+pub use fetch::{FetchOptions, FetchPlan, Fetched, Fetcher};
+pub use plan::RequestPlan;
 pub use progress::{Progress, ProgressView};
 pub use universe::{CurrentUniverse, SharedUniverse};

@@ -14,9 +14,11 @@ use super::dormancy::Dormancy;
 use crate::calendar::{Phase, SharedCalendars};
 use crate::clock::SharedClock;
 use crate::config::IngestConfig;
-use crate::ingest::gate::{Gated, gate, not_refreshed};
+use crate::ingest::gate::{Gated, not_refreshed};
 use crate::ingest::providers::{Description, Provider};
-use crate::ingest::{Board, FetchPlan, Fetched, Fetcher, Progress, Published, SharedUniverse};
+use crate::ingest::{
+    Board, FetchOptions, FetchPlan, Fetched, Fetcher, Progress, Published, RequestPlan, SharedUniverse, fetch_and_gate,
+};
 use crate::market::{Bodies, Columns, Cycle, DelayClass, Meta, Snapshot, Statistics, Universe};
 use crate::metrics;
 use crate::ops::explain::{Attempts, FaultKind, Verdict, is_complete};
@@ -74,6 +76,12 @@ pub struct CycleSummary {
     pub completeness: f64,
     /// Calls made.
     pub requests: u32,
+    /// Second copies of slow calls among them.
+    pub hedged: u32,
+    /// Symbols that the provider refuses.
+    pub refused: Vec<String>,
+    /// Why it did not fit the quota, and which cadence would; known before the first call.
+    pub does_not_fit: Option<String>,
     /// From start to published.
     pub duration_ms: i64,
     /// Why it is not complete.
@@ -103,7 +111,12 @@ impl MarketData {
         config: &IngestConfig,
         jobs: Vec<JobSpec>,
     ) -> Self {
-        let fetcher = Fetcher::new(Arc::clone(&provider), SharedClock::clone(&clock), config.attempts);
+        let options = FetchOptions {
+            concurrency: config.concurrency,
+            attempts: config.attempts,
+            hedge_percent: config.hedge_percent,
+        };
+        let fetcher = Fetcher::new(Arc::clone(&provider), SharedClock::clone(&clock), options);
         let cadence = TimeDelta::from_std(config.cadence).unwrap_or(TimeDelta::MAX);
         let dormancy = Dormancy::new(store.clone(), cadence, provider.description().whole_market);
         Self {
@@ -147,6 +160,11 @@ impl MarketData {
     /// How far the cycle under way is.
     pub fn progress(&self) -> Arc<Progress> {
         self.fetcher.progress()
+    }
+
+    /// Whether a cycle that began now would fit the quota, and which cadence would.
+    pub fn plan(&self) -> RequestPlan {
+        self.fetcher.plan(self.universe_size(), self.config.cadence)
     }
 
     /// How many symbols there are to quote.
@@ -264,20 +282,20 @@ impl MarketData {
         let fair_share = started + TimeDelta::from_std(self.config.cadence * 9 / 10).unwrap_or(TimeDelta::MAX);
         let plan = FetchPlan {
             slot,
-            concurrency: self.config.concurrency,
+            cadence: self.config.cadence,
             // What was answered must still be gated and stored before the run itself is ended.
             deadline: (deadline - STORING).min(fair_share),
         };
         let wanted = self.dormancy.wanted(&universe, slot, self.session_start(started));
-        let fetched = self.fetcher.fetch(&universe, &wanted, plan).await;
+        let previous = self.board.current();
+        let previous = previous.as_ref().map(|published| &*published.snapshot);
+        let starts = |now| self.session_start(now);
+        let (fetched, mut gated) = fetch_and_gate(&self.fetcher, &universe, &wanted, plan, previous, starts).await;
         let now = self.clock.now();
         let session_start = self.session_start(now);
         self.dormancy.learn(&universe, &fetched, slot).await;
         let expected = universe.len() - self.dormancy.not_expected(&universe, session_start);
         let dormant = self.dormancy.count(&universe);
-        let previous = self.board.current();
-        let previous = previous.as_ref().map(|published| &*published.snapshot);
-        let mut gated = gate(&universe, &fetched.quotes, previous, session_start, now);
         // Who was not asked is not missing from an answer.
         gated.missing = gated.missing.saturating_sub(count(universe.len() - wanted.len()));
         let cause = cause_of(&fetched, &gated, expected, dormant);
@@ -301,6 +319,9 @@ impl MarketData {
             dormant: count(dormant),
             completeness: cycle.completeness(),
             requests: fetched.requests,
+            hedged: fetched.hedged,
+            refused: fetched.refused.iter().map(|index| universe.listings()[*index].symbol.clone()).collect(),
+            does_not_fit: fetched.plan.and_then(|plan| plan.warning),
             duration_ms: (self.clock.now() - started).num_milliseconds(),
             cause,
         };
@@ -445,7 +466,8 @@ fn cause_of(fetched: &Fetched, gated: &Gated, expected: usize, dormant: usize) -
         (count(dormant), "dormant"),
     ];
     let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
-    let parts: Vec<String> = fetched.faults.first().cloned().into_iter().chain(counts).collect();
+    let too_much = fetched.plan.as_ref().and_then(|plan| plan.warning.clone());
+    let parts: Vec<String> = too_much.into_iter().chain(fetched.faults.first().cloned()).chain(counts).collect();
     Some(parts.join(", "))
 }
 

@@ -282,8 +282,10 @@ impl UniverseKeeper {
         let kept = kept.iter().find(|document| document.name == name && document.place == origin);
         let validators = kept.map(validators_of);
         let loaded = self.documents.load(place, validators.as_ref()).await.map_err(|fault| match fault {
-            FetchError::Retry { after, message } => JobError::Retry { after, message },
-            FetchError::Fail(message) => JobError::Fail(message),
+            FetchError::Retry { after, message } | FetchError::Down { after, message } => {
+                JobError::Retry { after, message }
+            }
+            FetchError::Fail(message) | FetchError::Refused(message) => JobError::Fail(message),
         })?;
         let unchanged = loaded == Loaded::Unchanged;
         let (body, validators) = match (loaded, kept) {

@@ -117,7 +117,7 @@ async fn zeros_are_not_prices_and_old_quotes_are_not_fresh() {
     assert_eq!(stats["meta"]["completeness"], 0.4);
     assert_eq!(
         stats["meta"]["cause"],
-        "3 of 5 symbols have no quote of this cycle: 1 not in the answer, 1 without a usable price and time, \
+        "3 of 5 symbols have no quote of this cycle: massive: 1 tickers are not as documented, 1 not in the answer, 1 without a usable price and time, \
          1 older than the session"
     );
     assert_eq!(running.get("/api/stocks/CLEARED/").await.0, 404);
@@ -181,7 +181,7 @@ async fn a_cycle_that_fails_leaves_the_last_one_in_place_and_says_why() {
     assert_eq!(
         failed["meta"]["cause"],
         "the cycle of 2027-03-15 13:42:00 UTC failed: massive: HTTP 403 ERROR \"as the test wanted it\" (request \
-         6a7e466379af0a71039d60cc78e72282); the plan of this key does not include snapshots, 2 not in the answer"
+         6a7e466379af0a71039d60cc78e72282); the plan of this key does not include this, 2 not in the answer"
     );
     for at in ["2027-03-15T13:45:00Z", "2027-03-15T13:48:00Z"] {
         market.massive.trouble([Trouble::Refusal(403, None)]);

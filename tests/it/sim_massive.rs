@@ -152,7 +152,12 @@ impl Inner {
             let mut calls = self.calls.lock().unwrap();
             (calls.troubles.pop_front(), calls.delayed)
         };
-        let body = self.body(if delayed { "DELAYED" } else { "OK" });
+        let query = url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
+        let named: Vec<String> = query
+            .filter(|(name, _)| name == "tickers")
+            .flat_map(|(_, list)| list.split(',').map(str::to_owned).collect::<Vec<_>>())
+            .collect();
+        let body = self.body(if delayed { "DELAYED" } else { "OK" }, &named);
         match trouble {
             None if gzip => respond(&squeeze(&body), "gzip"),
             None => respond(&body, "identity"),
@@ -189,11 +194,13 @@ impl Inner {
         })
     }
 
-    fn body(&self, status: &str) -> Vec<u8> {
+    /// Of the symbols that were named, or of all where none was.
+    fn body(&self, status: &str, named: &[String]) -> Vec<u8> {
         let now = self.clock.now();
         let tickers = self.symbols.iter().enumerate().filter_map(|(index, symbol)| {
             let manner = (self.manner)(index, symbol);
-            (manner != Manner::Absent).then(|| ticker(index, symbol, manner, now))
+            let wanted = named.is_empty() || named.contains(symbol);
+            (wanted && manner != Manner::Absent).then(|| ticker(index, symbol, manner, now))
         });
         let tickers: Vec<Value> = tickers.collect();
         json!({ "count": tickers.len(), "status": status, "tickers": tickers }).to_string().into_bytes()

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bellwether::calendar::{Calendars, SharedCalendars};
 use bellwether::clock::{SharedClock, SimClock};
 use bellwether::ingest::past::{DailyRequest, PastForm};
 use bellwether::ingest::providers::{RawQuote, SimulatedExchange};
-use bellwether::ingest::{FetchPlan, Fetcher};
+use bellwether::ingest::{FetchOptions, FetchPlan, Fetcher};
 use bellwether::market::Universe;
 use chrono::TimeDelta;
 
@@ -23,15 +24,20 @@ fn exchange(seed: u64, at: &str) -> (Universe, Fetcher) {
         Arc::new(SharedCalendars::new(Calendars::built_in().unwrap(), "XNYS").unwrap()),
         Arc::clone(&clock),
     );
-    (universe, Fetcher::new(Arc::new(exchange), clock, 1))
+    (universe, Fetcher::new(Arc::new(exchange), clock, FetchOptions { concurrency: 4, attempts: 1, hedge_percent: 0 }))
+}
+
+fn plan_of(at: &str) -> FetchPlan {
+    let slot = instant(at);
+    FetchPlan { slot, cadence: Duration::from_mins(3), deadline: slot + TimeDelta::minutes(1) }
 }
 
 async fn quotes(seed: u64, at: &str) -> (Universe, Vec<Option<RawQuote>>) {
     let (universe, fetcher) = exchange(seed, at);
     let wanted: Vec<usize> = (0..universe.len()).collect();
-    let plan = FetchPlan { slot: instant(at), concurrency: 4, deadline: instant(at) + TimeDelta::minutes(1) };
+    let plan = plan_of(at);
     let fetched = fetcher.fetch(&universe, &wanted, plan).await;
-    assert_eq!(fetched.requests, 4, "607 symbols in batches of 200");
+    assert_eq!(fetched.requests, 5, "607 symbols in batches of 200, and once more what was not answered for");
     (universe, fetched.quotes)
 }
 
@@ -101,7 +107,7 @@ async fn only_what_is_wanted_is_asked_for() {
     let (universe, fetcher) = exchange(1, "2027-03-15T15:00:00Z");
     let slot = instant("2027-03-15T15:00:00Z");
     let wanted: Vec<usize> = (0..universe.len()).step_by(10).collect();
-    let plan = FetchPlan { slot, concurrency: 4, deadline: slot + TimeDelta::minutes(1) };
+    let plan = plan_of("2027-03-15T15:00:00Z");
     let fetched = fetcher.fetch(&universe, &wanted, plan).await;
     assert_eq!((fetched.requests, fetched.quotes.len()), (1, universe.len()));
     assert!(fetched.quotes.iter().enumerate().all(|(index, quote)| quote.is_none() || wanted.contains(&index)));

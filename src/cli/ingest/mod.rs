@@ -15,6 +15,7 @@ use super::{FAILED, output};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::daemon::Parts;
+use crate::ingest::RequestPlan;
 use crate::jobs::{self, CycleSummary};
 use crate::ops::telemetry;
 use crate::scheduler::JobError;
@@ -67,6 +68,7 @@ struct Planned {
     simulated: bool,
     symbols: usize,
     requests: usize,
+    plan: RequestPlan,
 }
 
 /// Runs the cycle. On SQLite the daemon must not be running: the file has one writer.
@@ -97,12 +99,22 @@ fn plan(parts: &Parts, json: bool) -> anyhow::Result<ExitCode> {
         simulated: provider.simulated,
         symbols,
         requests: provider.requests_for(symbols),
+        plan: parts.market.plan(),
     };
     if json {
         output::print_json(&planned)?;
     } else {
-        let Planned { provider, symbols, requests, .. } = planned;
-        output::print(&format!("{symbols} symbols from {provider} in {requests} request(s); nothing was asked\n"))?;
+        let Planned { provider, symbols, requests, plan, .. } = planned;
+        let fit = plan.warning.clone().unwrap_or_else(|| {
+            let RequestPlan { quota_seconds, available_seconds, shortest_cadence_seconds, .. } = plan;
+            format!(
+                "it fits: the quota needs {quota_seconds} s of the {available_seconds} s a cycle has; the shortest cadence would be \
+                 {shortest_cadence_seconds} s"
+            )
+        });
+        output::print(&format!(
+            "{symbols} symbols from {provider} in {requests} request(s); nothing was asked\n{fit}\n"
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,14 @@
 //! Where quotes come from: one file per source, each described by data.
 
+mod alpaca;
+mod alpaca_past;
+mod csv;
+mod http;
 mod massive;
+mod massive_past;
 mod sim;
+mod text;
+mod tiingo;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,8 +23,11 @@ use crate::calendar::SharedCalendars;
 use crate::clock::SharedClock;
 use crate::config::ProviderConfig;
 use crate::market::{DelayClass, LicenceClass, Universe};
+pub use alpaca::Alpaca;
+pub use csv::Csv;
 pub use massive::Massive;
 pub use sim::SimulatedExchange;
+pub use tiingo::Tiingo;
 
 /// What a provider is, as data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,12 +96,15 @@ pub struct Answer {
     pub quotes: Vec<(usize, RawQuote)>,
     /// The provider says that its data is delayed.
     pub delayed: bool,
+    /// What in it could not be read, in a few words; the rest is good.
+    pub remarks: Vec<String>,
 }
 
 /// A call that was not answered; the kind is the decision. Messages hold no key and no body.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
-    /// Trying again may help, not before `after`.
+    /// The provider is there and does not want to answer now (its quota, a rebuild): trying again may help, not before
+    /// `after`.
     #[error("{message}")]
     Retry {
         /// What the provider asked for.
@@ -99,6 +112,18 @@ pub enum FetchError {
         /// What happened.
         message: String,
     },
+    /// The host failed (no connection, no answer in time, a broken answer, HTTP 5xx): trying again may help, and the breaker
+    /// counts it.
+    #[error("{message}")]
+    Down {
+        /// What the provider asked for.
+        after: Option<Duration>,
+        /// What happened.
+        message: String,
+    },
+    /// Refused for what was asked: a smaller request, without the symbol that spoils it, may be answered.
+    #[error("{0}")]
+    Refused(String),
     /// Trying again will not help until somebody changes something.
     #[error("{0}")]
     Fail(String),
@@ -133,5 +158,8 @@ pub fn of_config(
     Ok(match config {
         ProviderConfig::Sim { seed } => Arc::new(SimulatedExchange::new(*seed, calendar, clock)),
         ProviderConfig::Massive(config) => Arc::new(Massive::new(config)?),
+        ProviderConfig::Alpaca(config) => Arc::new(Alpaca::new(config)?),
+        ProviderConfig::Tiingo(config) => Arc::new(Tiingo::new(config)?),
+        ProviderConfig::Csv(config) => Arc::new(Csv::new(config)?),
     })
 }

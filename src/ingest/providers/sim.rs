@@ -124,7 +124,7 @@ impl Provider for SimulatedExchange {
                 let quote = self.quote(&listings.get(*index)?.symbol, &days, now)?;
                 Some((*index, quote))
             });
-            Ok(Answer { quotes: quotes.collect(), delayed: false })
+            Ok(Answer { quotes: quotes.collect(), ..Answer::default() })
         })
     }
 

@@ -1,0 +1,225 @@
+//! The way to a provider, without a daemon around it: second copies of slow calls, and the past.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bellwether::clock::{Clock, SharedClock, SimClock, SystemClock};
+use bellwether::config::{AlpacaConfig, AlpacaFeed, MassiveConfig};
+use bellwether::ingest::past::{DailyRequest, PastForm};
+use bellwether::ingest::providers::{Alpaca, Massive, Provider};
+use bellwether::ingest::{BreakerState, FetchOptions, FetchPlan, Fetcher};
+use bellwether::market::{LicenceClass, Universe};
+use chrono::{NaiveDate, TimeDelta};
+use serde_json::json;
+
+use crate::harness::instant;
+use crate::sim_host::{Answer, Asked, SimHost, Trouble};
+
+const OPTIONS: FetchOptions = FetchOptions { concurrency: 8, attempts: 3, hedge_percent: 5 };
+
+fn universe(symbols: impl IntoIterator<Item = String>) -> Universe {
+    let lines: Vec<String> = symbols.into_iter().collect();
+    Universe::parse_csv(&format!("symbol\n{}\n", lines.join("\n")), "test").unwrap()
+}
+
+fn alpaca(host: &SimHost) -> Arc<dyn Provider> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = AlpacaConfig {
+        base_url: host.url().parse().unwrap(),
+        api_key: "id".to_owned().into(),
+        api_secret: "secret".to_owned().into(),
+        feed: AlpacaFeed::Iex,
+        requests_per_minute: 10_000,
+        timeout: Duration::from_mins(1),
+    };
+    Arc::new(Alpaca::new(&config).unwrap())
+}
+
+fn massive(host: &SimHost) -> Arc<dyn Provider> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = MassiveConfig {
+        base_url: host.url().parse().unwrap(),
+        api_key: "key".to_owned().into(),
+        requests_per_minute: 10_000,
+        timeout: Duration::from_mins(1),
+        delay: Duration::ZERO,
+        licence: LicenceClass::Display,
+    };
+    Arc::new(Massive::new(&config).unwrap())
+}
+
+/// Lets the simulated time pass until something is done, as fast as it gets there.
+async fn while_time_passes<T>(clock: &SimClock, done: impl Future<Output = T>) -> T {
+    let mut done = std::pin::pin!(done);
+    loop {
+        match tokio::time::timeout(Duration::from_millis(20), &mut done).await {
+            Ok(done) => return done,
+            Err(_) => clock.advance(TimeDelta::milliseconds(10)),
+        }
+    }
+}
+
+fn a_price_for_each(asked: &Asked) -> Answer {
+    let snapshot = json!({"latestTrade": {"t": asked.now.to_rfc3339(), "p": 10.5}});
+    let map: BTreeMap<String, serde_json::Value> =
+        asked.list("symbols").into_iter().map(|symbol| (symbol, snapshot.clone())).collect();
+    Answer::ok(json!(map))
+}
+
+/// In real time: what is slow is decided by the cycle's own latencies.
+#[tokio::test]
+async fn a_call_that_is_slower_than_its_cycle_is_made_a_second_time() {
+    let clock = SystemClock::start();
+    let host = SimHost::start(Arc::clone(&clock), None, a_price_for_each).await;
+    let universe = universe((0..8_000).map(|n| format!("S{n:04}")));
+    let wanted: Vec<usize> = (0..universe.len()).collect();
+    for (percent, silence) in [(5, Duration::from_mins(10)), (0, Duration::from_millis(300))] {
+        let fetcher =
+            Fetcher::new(alpaca(&host), Arc::clone(&clock), FetchOptions { hedge_percent: percent, ..OPTIONS });
+        let plan = FetchPlan {
+            slot: clock.now(),
+            cadence: Duration::from_mins(3),
+            deadline: clock.now() + TimeDelta::minutes(2),
+        };
+        let before = host.calls();
+        // One call in the middle of the cycle hangs; without a second copy the cycle would wait for it.
+        host.trouble([Trouble::Silence(silence)]);
+        let fetched = fetcher.fetch(&universe, &wanted, plan).await;
+        assert_eq!(fetched.quotes.iter().flatten().count(), 8_000);
+        assert_eq!(fetched.faults, Vec::<String>::new());
+        assert!(fetched.hedged <= 4 && (fetched.hedged > 0) == (percent > 0), "{} second copies", fetched.hedged);
+        assert_eq!(fetched.requests, 80 + fetched.hedged);
+        assert_eq!(host.calls() - before, fetched.requests as usize);
+    }
+}
+
+#[tokio::test]
+async fn alpacas_past_comes_by_symbols_in_pages() {
+    let clock = SimClock::at(instant("2027-03-15T22:00:00Z"));
+    let host = SimHost::start(Arc::clone(&clock) as SharedClock, None, |asked| match asked.path.as_str() {
+        "/v2/stocks/bars" => alpaca_bars(asked),
+        "/v1/corporate-actions" => Answer::ok(json!({
+            "corporate_actions": {
+                "forward_splits": [{"symbol": "BAC.PRK", "cusip": "1", "new_rate": 4, "old_rate": 1, "process_date": "2027-02-01",
+                    "ex_date": "2027-02-01", "record_date": "2027-01-20", "payable_date": "2027-01-30"}],
+                "reverse_splits": [{"symbol": "AAPL", "old_cusip": "1", "new_cusip": "2", "new_rate": 1, "old_rate": 10,
+                    "process_date": "2027-03-01", "ex_date": "2027-03-01"}],
+                "cash_dividends": [{"symbol": "IBM"}]
+            },
+            "next_page_token": null
+        })),
+        _ => Answer::refused(404, "{}"),
+    })
+    .await;
+    let fetcher = Fetcher::new(alpaca(&host), Arc::clone(&clock) as SharedClock, OPTIONS);
+    let universe = universe(["AAPL", "BAC$K", "IBM"].map(str::to_owned));
+    assert_eq!(fetcher.past().unwrap().form(), PastForm::Symbols { max_symbols: 100 });
+    let deadline = instant("2027-03-15T23:00:00Z");
+    let (from, to): (NaiveDate, NaiveDate) = ("2027-03-11".parse().unwrap(), "2027-03-12".parse().unwrap());
+    let request = DailyRequest::Symbols { wanted: &[0, 1], from, to, page: None };
+    let (bars, requests) = while_time_passes(&clock, fetcher.daily(&universe, request, deadline)).await.unwrap();
+    assert_eq!(requests, 2, "two pages");
+    let told: Vec<String> = bars
+        .iter()
+        .map(|bar| {
+            format!("{} {} {} {} {} {} {}", bar.symbol, bar.date, bar.open, bar.high, bar.low, bar.close, bar.volume)
+        })
+        .collect();
+    insta::assert_snapshot!(told.join("\n"), @"
+    AAPL 2027-03-11 10.00 11.50 9.50 10.50 12345
+    AAPL 2027-03-12 10.00 12.50 9.50 11.50 12345
+    BAC$K 2027-03-11 10.00 11.50 9.50 10.50 12345
+    BAC$K 2027-03-12 10.00 12.50 9.50 11.50 12345
+    ");
+    let (splits, _) = while_time_passes(&clock, fetcher.splits("2027-01-01".parse().unwrap(), deadline)).await.unwrap();
+    let told: Vec<String> =
+        splits.iter().map(|s| format!("{} {} {}:{}", s.symbol, s.date, s.numerator, s.denominator)).collect();
+    assert_eq!(told, ["BAC$K 2027-02-01 4:1", "AAPL 2027-03-01 1:10"]);
+    let wrong = fetcher.daily(&universe, DailyRequest::WholeMarket(from), deadline).await.unwrap_err();
+    assert_eq!(wrong.to_string(), "alpaca: daily bars are asked for by symbols");
+}
+
+fn alpaca_bars(asked: &Asked) -> Answer {
+    let right = [("timeframe", "1Day"), ("adjustment", "raw"), ("feed", "iex"), ("symbols", "AAPL,BAC.PRK")];
+    assert!(right.iter().all(|(name, value)| asked.parameter(name) == *value), "{asked:?}");
+    let (symbol, next) = match asked.parameter("page_token") {
+        "" => ("AAPL", json!("page-2")),
+        "page-2" => ("BAC.PRK", json!(null)),
+        other => panic!("page {other:?}"),
+    };
+    let bar = |day: &str, close: f64| json!({"t": format!("{day}T05:00:00Z"), "o": 10, "h": close + 1.0, "l": 9.5, "c": close, "v": 12_345, "n": 7, "vw": 10});
+    let zeros = json!({"t": "2027-03-10T05:00:00Z", "o": 0, "h": 0, "l": 0, "c": 0, "v": 0, "n": 0, "vw": 0});
+    let list = json!([zeros, bar(asked.parameter("start"), 10.5), bar(asked.parameter("end"), 11.5)]);
+    Answer::ok(json!({"bars": {symbol: list}, "next_page_token": next}))
+}
+
+#[tokio::test]
+async fn massives_past_is_the_whole_market_of_a_date_in_one_call() {
+    let clock = SimClock::at(instant("2027-03-15T22:00:00Z"));
+    let host = SimHost::start(Arc::clone(&clock) as SharedClock, None, |asked| {
+        assert_eq!(asked.header("authorization"), "Bearer key");
+        match (asked.path.as_str(), asked.parameter("cursor")) {
+            ("/v2/aggs/grouped/locale/us/market/stocks/2027-03-12", _) if asked.parameter("adjusted") == "false" => {
+                Answer::ok(json!({"adjusted": false, "queryCount": 3, "resultsCount": 3, "status": "OK", "results": [
+                    {"T": "BACpK", "c": 25.9102, "h": 26.25, "l": 25.91, "n": 74, "o": 26.07, "t": 1_804_968_000_000_i64, "v": 4369, "vw": 26.0407},
+                    {"T": "AAPL", "c": 201.5, "h": 202, "l": 199, "o": 200, "t": 1_804_968_000_000_i64, "v": 1.5e7},
+                    {"T": "NOTOURS", "c": 1, "h": 1, "l": 1, "o": 1, "t": 1_804_968_000_000_i64, "v": 1},
+                    {"T": "IBM", "c": 0, "h": 0, "l": 0, "o": 0, "t": 1_804_968_000_000_i64, "v": 0}
+                ]}))
+            }
+            ("/v2/aggs/grouped/locale/us/market/stocks/2027-03-14", _) => {
+                Answer::ok(json!({"adjusted": false, "queryCount": 0, "resultsCount": 0, "status": "OK"}))
+            }
+            ("/v3/reference/splits", "") => {
+                assert_eq!(asked.parameter("execution_date.gte"), "2027-01-01");
+                Answer::ok(json!({"status": "OK", "next_url": "https://elsewhere.example/v3/reference/splits?cursor=YWN0",
+                    "results": [{"execution_date": "2027-02-01", "split_from": 1, "split_to": 4, "ticker": "AAPL"}]}))
+            }
+            ("/v3/reference/splits", "YWN0") => Answer::ok(json!({"status": "OK", "results": [
+                {"execution_date": "2027-03-01", "split_from": 10, "split_to": 1, "ticker": "BACpK"}]})),
+            _ => Answer::refused(404, json!({"status": "NOT_FOUND"})),
+        }
+    })
+    .await;
+    let fetcher = Fetcher::new(massive(&host), Arc::clone(&clock) as SharedClock, OPTIONS);
+    let universe = universe(["AAPL", "BAC$K", "IBM"].map(str::to_owned));
+    let deadline = instant("2027-03-15T23:00:00Z");
+    let of = |date: &str| DailyRequest::WholeMarket(date.parse().unwrap());
+    let (bars, _) = while_time_passes(&clock, fetcher.daily(&universe, of("2027-03-12"), deadline)).await.unwrap();
+    let told: Vec<String> = bars.iter().map(|bar| format!("{} {} {}", bar.symbol, bar.close, bar.volume)).collect();
+    assert_eq!(told, ["BAC$K 25.9102 4369", "AAPL 201.50 15000000"], "zeros are no bar");
+    assert_eq!(
+        while_time_passes(&clock, fetcher.daily(&universe, of("2027-03-14"), deadline)).await.unwrap().0,
+        vec![],
+        "a Sunday"
+    );
+    let (splits, requests) =
+        while_time_passes(&clock, fetcher.splits("2027-01-01".parse().unwrap(), deadline)).await.unwrap();
+    let told: Vec<String> =
+        splits.iter().map(|s| format!("{} {} {}:{}", s.symbol, s.date, s.numerator, s.denominator)).collect();
+    assert_eq!((told, requests), (vec!["AAPL 2027-02-01 4:1".to_owned(), "BAC$K 2027-03-01 1:10".to_owned()], 2));
+    assert!(host.asked().iter().all(|asked| asked.header("host") == host.address.to_string()), "the key stays here");
+}
+
+#[tokio::test]
+async fn calls_for_the_past_go_through_the_same_breaker() {
+    let clock = SimClock::at(instant("2027-03-15T22:00:00Z"));
+    let host = SimHost::start(Arc::clone(&clock) as SharedClock, None, |_| Answer::refused(502, "bad gateway")).await;
+    let options = FetchOptions { attempts: 1, ..OPTIONS };
+    let fetcher = Fetcher::new(massive(&host), Arc::clone(&clock) as SharedClock, options);
+    let universe = universe(["AAPL".to_owned()]);
+    let request = DailyRequest::WholeMarket("2027-03-12".parse().unwrap());
+    let soon = clock.now() + TimeDelta::seconds(5);
+    for _ in 0..5 {
+        let fault = while_time_passes(&clock, fetcher.daily(&universe, request, soon)).await.unwrap_err();
+        assert!(fault.to_string().starts_with("massive: HTTP 502"), "{fault}");
+    }
+    let fault = while_time_passes(&clock, fetcher.daily(&universe, request, soon)).await.unwrap_err();
+    assert_eq!(
+        fault.to_string(),
+        "massive: nobody calls, it has failed since 2027-03-15 22:00:00 UTC: massive: HTTP 502"
+    );
+    assert_eq!((host.calls(), fetcher.breaker().state), (5, BreakerState::Open));
+}
