@@ -1,5 +1,7 @@
 //! The composition root: the only place that names every concrete type. Start, drain, stop.
 
+mod inbox;
+
 use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
@@ -27,6 +29,8 @@ use crate::scheduler::{
     Leadership, Ledger, Operations, Planner, PlannerOptions, PrepareError, Status, spawn_cron_waker,
 };
 use crate::store::{Access, Store, StoreError};
+use crate::webhooks::PayPalError;
+use inbox::InboxParts;
 
 /// Scrapes are few; the metrics listener needs no more.
 const METRICS_CONNECTIONS: usize = 16;
@@ -71,6 +75,9 @@ pub enum StartError {
     /// The provider.
     #[error("ingest.provider")]
     Provider(#[from] FetchError),
+    /// The client of PayPal.
+    #[error("paypal")]
+    PayPal(#[from] PayPalError),
 }
 
 impl From<PrepareError> for StartError {
@@ -197,9 +204,13 @@ impl Daemon {
             limit: config.renewals_limit,
             batch: config.renewals_batch,
         });
+        let (tasks, serving) = (TaskTracker::new(), CancellationToken::new());
+        let inbox = InboxParts::assemble(&config, &parts, &tasks, &serving)?;
         let retention =
             Retention { store: parts.store.clone(), clock: Arc::clone(&parts.clock), keep: config.retention };
-        let entries = jobs::entries(&config, &parts.market, &parts.universe, &renewals, retention, &parts.calendar);
+        let reconcile = inbox.reconcile.as_ref();
+        let entries =
+            jobs::entries(&config, &parts.market, &parts.universe, &renewals, retention, &parts.calendar, reconcile);
         end_orphans(&parts.store).await?;
         let planning = CancellationToken::new();
         let options = PlannerOptions {
@@ -232,16 +243,16 @@ impl Daemon {
             clock: Arc::clone(&parts.clock),
             lifecycle: Arc::default(),
             planning,
-            serving: CancellationToken::new(),
+            serving,
             leadership: planner.leadership(),
             cut_off: planner.cut_off(),
             longest_grace: jobs::table(&config).iter().map(|spec| spec.stop_grace).max().unwrap_or_default(),
             runs: planner.runs(),
-            tasks: TaskTracker::new(),
+            tasks,
             drain: config.drain,
         };
         let listeners = (api_listener, metrics_listener);
-        daemon.spawn_listeners(&config, &parts, renewals, recorder, listeners, planner.nudge());
+        daemon.spawn_listeners(&config, &parts, (renewals, inbox), recorder, listeners, planner.nudge());
         daemon.tasks.spawn(Arc::clone(&daemon.calendars).watch(daemon.serving.clone()));
         daemon.spawn_planner(planner, &parts, config.cron_waker).await;
         daemon.lifecycle.set_ready();
@@ -253,7 +264,7 @@ impl Daemon {
         &self,
         config: &Config,
         parts: &Parts,
-        renewals: Arc<Renewals>,
+        (renewals, inbox): (Arc<Renewals>, InboxParts),
         recorder: metrics_exporter_prometheus::PrometheusHandle,
         (api_listener, metrics_listener): (TcpListener, TcpListener),
         nudge: Arc<Notify>,
@@ -264,6 +275,7 @@ impl Daemon {
         let (status, stop) = (Arc::clone(&self.scheduler), self.planning.clone());
         self.tasks.spawn(jobs::audit::keep(operations.clone(), status, stop));
         let streams = Arc::new(Streams::new(config.http.max_streams));
+        self.tasks.spawn(inbox.events(config, parts).keep(self.serving.clone()));
         let app = Arc::new(App {
             clock: Arc::clone(&parts.clock),
             calendar: Arc::clone(&parts.calendar),
@@ -278,6 +290,8 @@ impl Daemon {
             planner: nudge,
             renewals,
             renewals_spec: renewals_spec.unwrap_or_else(|| unreachable!("the table has a line for renewals")),
+            inbox: inbox.inbox,
+            verifier: inbox.verifier,
             lifecycle: Arc::clone(&self.lifecycle),
             cron_secrets: config.cron_secrets.clone(),
             operator_tokens: config.operator_tokens.clone(),

@@ -21,3 +21,4 @@ pub mod ops;
 pub mod schedule;
 pub mod scheduler;
 pub mod store;
+pub mod webhooks;

@@ -4,6 +4,7 @@
 //! states, routes of the table, phases), so the number of series is bounded. `docs/METRICS.md` says what each is for.
 
 mod ingest;
+mod webhooks;
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::calendar::Phase;
 pub use ingest::*;
+pub use webhooks::*;
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -181,6 +183,7 @@ pub fn install() -> PrometheusHandle {
         .get_or_init(|| {
             let builder = PrometheusBuilder::new()
                 .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), BUCKETS)
+                .and_then(webhooks::with_buckets)
                 .unwrap_or_else(|_| PrometheusBuilder::new());
             let recorder = builder.build_recorder();
             let handle = recorder.handle();
@@ -201,11 +204,11 @@ pub fn upkeep() {
 
 /// The names of the table, for the test that looks for each in the documents and the alerts.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().map(|(name, ..)| *name)
+    TABLE.iter().chain(webhooks::TABLE).map(|(name, ..)| *name)
 }
 
 fn describe() {
-    for (name, kind, unit, help) in TABLE.iter().copied() {
+    for (name, kind, unit, help) in TABLE.iter().chain(webhooks::TABLE).copied() {
         match (kind, unit) {
             (Counter, _) => describe_counter!(name, help),
             (Gauge, Some(unit)) => describe_gauge!(name, unit, help),
@@ -230,7 +233,7 @@ pub fn started(now: DateTime<Utc>) {
     for outcome in ["ok", "failed"] {
         counter!("bellwether_calendar_reloads_total", "outcome" => outcome).absolute(0);
     }
-    for reason in ["host", "too_large", "slow_body", "streams", "unauthorized"] {
+    for reason in ["host", "too_large", "slow_body", "streams", "type", "unauthorized"] {
         counter!("bellwether_http_rejected_total", "reason" => reason).absolute(0);
     }
     for kind in ["step", "suspend"] {
@@ -250,6 +253,7 @@ pub fn started(now: DateTime<Utc>) {
     for outcome in ["stood", "gone", "unanswered"] {
         counter!("bellwether_ingest_moves_total", "outcome" => outcome).absolute(0);
     }
+    webhooks::begin();
     for action in [
         "applied_referral_credit",
         "paid",

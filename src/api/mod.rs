@@ -23,6 +23,7 @@ mod schedule;
 mod server;
 mod stocks;
 mod stream;
+mod webhooks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -35,11 +36,12 @@ use crate::calendar::SharedCalendars;
 use crate::clock::SharedClock;
 use crate::config::{HttpConfig, SiteConfig};
 use crate::ingest::Board;
-use crate::jobs::{MarketData, Renewals};
+use crate::jobs::{Inbox, MarketData, Renewals};
 use crate::ops::calendars::CalendarKeeper;
 use crate::schedule::JobSpec;
 use crate::scheduler::{Ledger, Operations, Status};
 use crate::store::Store;
+use crate::webhooks::Verifier;
 pub use front::Front;
 pub use routes::{api, metrics_page};
 pub use server::{Answerer, Limits, serve};
@@ -103,6 +105,10 @@ pub struct App {
     pub renewals: Arc<Renewals>,
     /// Its line of the job table.
     pub renewals_spec: JobSpec,
+    /// Where deliveries are stored.
+    pub inbox: Inbox,
+    /// What tells genuine deliveries of PayPal.
+    pub verifier: Arc<Verifier>,
     /// Where the daemon is in its life.
     pub lifecycle: Arc<Lifecycle>,
     /// Accepted cron secrets.

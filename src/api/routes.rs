@@ -11,7 +11,7 @@ use super::guard::KnownHosts;
 use super::observe::Observed;
 use super::{
     App, account, billing, calendar, exceptions, health, hours, ingest, openapi, quotes, referrals, schedule, stocks,
-    stream,
+    stream, webhooks,
 };
 use crate::metrics::RouteTimes;
 
@@ -74,6 +74,9 @@ fn site() -> Vec<Line> {
         ("/api/referrals/summary", Read, get(referrals::summary)),
         ("/api/referrals/invite", Write, post(referrals::invite)),
         ("/api/referrals/webhook/mark-paid", Write, post(referrals::mark_paid)),
+        ("/paypal/webhook", Write, post(webhooks::paypal)),
+        ("/api/webhooks/paypal", Write, post(webhooks::paypal)),
+        ("/api/billing/paypal-webhook", Write, post(webhooks::paypal)),
     ]
 }
 
@@ -109,6 +112,9 @@ fn modern() -> Vec<Line> {
         ("/api/v1/runs/:id", Modern(READ), get(schedule::show)),
         ("/api/v1/runs/:id/retry", Modern("POST"), post(schedule::retry)),
         ("/api/v1/runs/:id/cancel", Modern("POST"), post(schedule::cancel)),
+        ("/api/v1/webhooks", Modern(READ), get(webhooks::list)),
+        ("/api/v1/webhooks/replay", Modern("POST"), post(webhooks::again)),
+        ("/api/v1/webhooks/:id", Modern(READ), get(webhooks::show)),
     ]
 }
 

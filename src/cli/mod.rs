@@ -18,6 +18,7 @@ mod serve;
 mod simulate;
 mod status;
 mod version;
+mod webhooks;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -92,6 +93,9 @@ enum Command {
     /// Renewals of subscriptions
     #[command(subcommand)]
     Renewals(renewals::Command),
+    /// The inbox: what PayPal told, and what became of it
+    #[command(subcommand)]
+    Webhooks(webhooks::Command),
     /// Check what can be wrong, and say how to mend it
     Doctor(doctor::Arguments),
     /// Ask a running daemon whether it is ready
@@ -154,6 +158,7 @@ async fn dispatch(arguments: Arguments, environment: &Environment) -> anyhow::Re
             ingest::run(&command, &load()?, arguments.log.as_deref(), SystemClock::start()).await
         }
         Command::Renewals(command) => renewals::run(&command, &load()?, SystemClock::start()).await.map(done),
+        Command::Webhooks(command) => webhooks::run(&command, &load()?, SystemClock::start()).await,
         Command::Doctor(command) => doctor::run(&command, &load()?, SystemClock::start()).await,
         Command::Healthcheck(command) => healthcheck::run(&command, &load()?).await,
         Command::Openapi => openapi::run().map(done),
@@ -209,6 +214,7 @@ fn code_of(fault: &anyhow::Error) -> u8 {
         Some(StartError::Calendar(fault)) => of_calendar(fault),
         Some(StartError::Store(fault)) => of_store(fault),
         Some(StartError::Listen { .. } | StartError::Clock(_)) => UNAVAILABLE,
+        Some(StartError::PayPal(_)) => CONFIGURATION,
         Some(StartError::Universe(UniverseFault::Store(fault))) => of_store(fault),
         Some(StartError::Universe(_)) => CONFIGURATION,
         _ => FAILED,

@@ -61,9 +61,11 @@ pub async fn act(config: &Config, clock: SharedClock, verb: &Verb, how: &How) ->
             operations.ledger.store.close().await;
             answer?
         }
-        Err(StoreError::InUse(path)) => through_daemon(config, verb, how.dry_run).await.map_err(|fault| {
-            anyhow::Error::new(Closed(format!("{} is in use by a daemon, which was asked: {fault:#}", path.display())))
-        })?,
+        Err(StoreError::InUse(_)) => {
+            let (path, mut body) = request(verb);
+            body["dry_run"] = Value::Bool(how.dry_run);
+            through_daemon(config, &path, &body).await?
+        }
         Err(fault) => return Err(fault.into()),
     };
     if how.json {
@@ -72,18 +74,22 @@ pub async fn act(config: &Config, clock: SharedClock, verb: &Verb, how: &How) ->
     output::print(&told(verb, &answer))
 }
 
-async fn through_daemon(config: &Config, verb: &Verb, dry_run: bool) -> anyhow::Result<Value> {
-    let Some(token) = config.operator_tokens.first() else {
-        anyhow::bail!("this command has no OPERATOR_TOKEN to ask with; set the daemon's, or stop the daemon first");
+/// Asks the daemon that has the file.
+pub async fn through_daemon(config: &Config, path: &str, body: &Value) -> anyhow::Result<Value> {
+    let asked = async {
+        let Some(token) = config.operator_tokens.first() else {
+            anyhow::bail!("this command has no OPERATOR_TOKEN to ask with; set the daemon's, or stop the daemon first");
+        };
+        let (status, answer) = ask::post(ask::address_of(config), config, path, token, &body.to_string()).await?;
+        let answer: Value = serde_json::from_str(&answer).unwrap_or(Value::Null);
+        if status >= 300 {
+            anyhow::bail!("{}", answer["detail"].as_str().unwrap_or("it gave no reason"));
+        }
+        Ok(answer)
     };
-    let (path, mut body) = request(verb);
-    body["dry_run"] = Value::Bool(dry_run);
-    let (status, answer) = ask::post(ask::address_of(config), config, &path, token, &body.to_string()).await?;
-    let answer: Value = serde_json::from_str(&answer).unwrap_or(Value::Null);
-    if status >= 300 {
-        anyhow::bail!("{}", answer["detail"].as_str().unwrap_or("it gave no reason"));
-    }
-    Ok(answer)
+    asked.await.map_err(|fault| {
+        anyhow::Error::new(Closed(format!("{} is in use by a daemon, which was asked: {fault:#}", config.database)))
+    })
 }
 
 /// The call of the HTTP API that does the same.

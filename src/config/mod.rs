@@ -7,6 +7,7 @@ mod billing;
 mod components;
 mod database;
 mod ingest;
+mod paypal;
 mod production;
 mod reader;
 mod sources;
@@ -30,6 +31,7 @@ pub use database::DatabaseTarget;
 pub use ingest::{
     AlpacaConfig, AlpacaFeed, CsvConfig, CsvSource, IngestConfig, MassiveConfig, ProviderConfig, TiingoConfig,
 };
+pub use paypal::{PayPalConfig, PayPalCredentials, PayPalStage, VerifyBy};
 use reader::Reader;
 pub use sources::{DEFAULT_TOML, Environment};
 pub use universe::{ListingKind, Place, UniverseConfig, UniverseSource};
@@ -174,6 +176,8 @@ pub struct Config {
     pub renewals_limit: u32,
     /// Subscriptions read at a time.
     pub renewals_batch: u32,
+    /// The PayPal account.
+    pub paypal: PayPalConfig,
     /// The site's own commands.
     pub components: Vec<ComponentConfig>,
     /// How each key came to its value, in the order of reading.
@@ -257,6 +261,7 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
     let billing = billing::read(reader);
     let renewals_limit = reader.integer("renewals.limit", 1..=1_000_000);
     let renewals_batch = reader.integer("renewals.batch", 1..=10_000);
+    let paypal = paypal::read(reader);
     let components = components::read(reader, environment);
     let config = Config {
         listen: listen?,
@@ -284,6 +289,7 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
         billing,
         renewals_limit,
         renewals_batch,
+        paypal: paypal?,
         components,
         settings: Vec::new(),
     };

@@ -23,6 +23,7 @@ pub(super) fn refuse_exposure(reader: &mut Reader<'_>, config: &Config, secret_k
         let fix = "name the hosts: ALLOWED_HOSTS=api.example.com";
         reader.refuse("allowed_hosts", "production must not answer to every host name", fix);
     }
+    super::paypal::refuse_exposure(reader, config);
     if matches!(config.ingest.provider, ProviderConfig::Sim { .. }) {
         let fix = "set BELLWETHER_INGEST__PROVIDER=massive (or another real one) and its key";
         reader.refuse("ingest.provider", "production must not serve simulated prices", fix);

@@ -3,9 +3,13 @@
 pub mod audit;
 mod component;
 mod dormancy;
+pub mod events;
+pub mod inbox;
 mod ingest;
 mod market_data;
+pub mod reconcile;
 pub mod renewals;
+pub mod replay;
 mod retention;
 pub mod universe;
 mod why;
@@ -21,8 +25,10 @@ use crate::config::Config;
 use crate::schedule::{ClockChange, JobSpec, Misfire, Overlap, Retry, Trigger};
 use crate::scheduler::Entry;
 pub use component::Component;
+pub use inbox::{Inbox, NotStored};
 pub use ingest::Ingest;
 pub use market_data::{CycleSummary, MarketData};
+pub use reconcile::Reconcile;
 pub use renewals::Renewals;
 pub use retention::Retention;
 pub use universe::{UniverseFault, UniverseKeeper};
@@ -61,6 +67,13 @@ pub fn table(config: &Config) -> Vec<JobSpec> {
         spec(HISTORY, "forgets ledger and cycle rows past their retention",
             Trigger::Close(minutes(30)), Misfire::RunOnce, seconds(60), days(5), 3),
     ];
+    // Without credentials there is nobody to ask.
+    table.extend(config.paypal.credentials.is_some().then(|| {
+        let two = NaiveTime::from_hms_opt(2, 0, 0).unwrap_or_default();
+        let trigger = Trigger::Daily { at: two, zone: New_York, change: ClockChange::default() };
+        let purpose = "compares PayPal's events and payments with ours";
+        spec(RECONCILE, purpose, trigger, Misfire::RunOnce, seconds(60), hours(6), 20)
+    }));
     table.extend(config.components.iter().map(component::spec_of));
     table
 }
@@ -73,6 +86,8 @@ pub const INGEST: &str = "ingest";
 pub const INGEST_CLOSE: &str = "ingest-close";
 /// What is quoted.
 pub const UNIVERSE: &str = "universe";
+/// The comparison with PayPal.
+pub const RECONCILE: &str = "reconcile-paypal";
 /// Retention.
 pub const HISTORY: &str = "history";
 
@@ -89,6 +104,7 @@ pub fn entries(
     renewals: &Arc<Renewals>,
     retention: Retention,
     calendar: &Arc<SharedCalendars>,
+    reconcile: Option<&Arc<Reconcile>>,
 ) -> Vec<Entry> {
     let clock = Arc::clone(&retention.clock);
     let retention = Arc::new(retention);
@@ -99,6 +115,7 @@ pub fn entries(
             INGEST | INGEST_CLOSE => Arc::clone(&ingest) as _,
             UNIVERSE => Arc::clone(universe) as _,
             HISTORY => Arc::clone(&retention) as _,
+            RECONCILE => Arc::clone(reconcile?) as _,
             name => {
                 let component = config.components.iter().find(|component| component.name == name)?;
                 Arc::new(Component::new(component, Arc::clone(calendar), Arc::clone(&clock))) as _

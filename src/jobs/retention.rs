@@ -10,12 +10,15 @@ use crate::clock::SharedClock;
 use crate::scheduler::{Job, JobError, RunContext, RunFuture};
 use crate::store::{RunState, Store, StoreError};
 
-use super::HISTORY;
+use super::{HISTORY, inbox};
 
 /// The longest that two sessions, and so two runs of this job, are apart without anything being wrong. What became too old in a longer
 /// gap is forgotten a run later: a clock that was set on by a year makes the whole ledger too old at once, and somebody may still
 /// notice.
 const LONGEST_GAP: TimeDelta = TimeDelta::days(7);
+
+/// The bodies of webhooks are kept for so long at least; their ids for ever.
+const BODIES_KEPT: TimeDelta = TimeDelta::days(400);
 
 /// Forgets what is older than the retention.
 #[derive(Debug)]
@@ -36,7 +39,11 @@ impl Job for Retention {
             };
             let runs = self.store.prune_runs(before).await.map_err(retry)?;
             let cycles = self.store.prune_cycles(before).await.map_err(retry)?;
-            Ok(json!({ "runs_forgotten": runs, "cycles_forgotten": cycles }))
+            let bodies =
+                self.store.prune_event_bodies(before.min(self.clock.now() - BODIES_KEPT)).await.map_err(retry)?;
+            let refusals = self.clock.now() - inbox::REFUSALS_KEPT;
+            self.store.prune_refusals(refusals, inbox::MOST_REFUSALS).await.map_err(retry)?;
+            Ok(json!({ "runs_forgotten": runs, "cycles_forgotten": cycles, "webhook_bodies_forgotten": bodies }))
         })
     }
 }

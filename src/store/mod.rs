@@ -13,6 +13,7 @@ mod cycles;
 mod dialect;
 mod dormant_symbols;
 mod instances;
+mod intake;
 mod job_runs;
 mod jobs;
 mod ledger;
@@ -21,6 +22,8 @@ mod referrals;
 mod renewals;
 mod subscriptions;
 mod symbols;
+mod webhook_effects;
+mod webhook_events;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -47,6 +50,9 @@ pub use referrals::{Invited, MarkedPaid, ReferralSummary};
 pub use renewals::RenewalRow;
 pub use subscriptions::DueSubscription;
 pub use symbols::{UniverseDocument, UniverseState};
+pub use webhook_events::{
+    Backlog, Claimed, EventFilter, EventRow, EventStatus, Intake, Mark, NewEvent, NewRefusal, WholeEvent,
+};
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");

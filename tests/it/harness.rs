@@ -168,21 +168,26 @@ impl World {
 
     /// Starts a daemon on threads of its own, so that it can be killed like a process.
     pub fn start_to_kill(&self) -> Doomed {
+        self.start_to_kill_with_api().0
+    }
+
+    /// The same, with where its API listens.
+    pub fn start_to_kill_with_api(&self) -> (Doomed, std::net::SocketAddr) {
         let (config, clock) = (self.config(), Arc::clone(&self.clock) as SharedClock);
         let (started, starts) = std::sync::mpsc::channel();
         let (kill, killed) = tokio::sync::oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async {
-                let _daemon = Daemon::start(config, clock).await.unwrap();
-                started.send(()).unwrap();
+                let daemon = Daemon::start(config, clock).await.unwrap();
+                started.send(daemon.api).unwrap();
                 let _ = killed.await;
             });
             // Every task ends at its next wait, whatever it was doing.
             runtime.shutdown_timeout(PATIENCE);
         });
-        starts.recv_timeout(PATIENCE).unwrap();
-        Doomed { kill, thread }
+        let api = starts.recv_timeout(PATIENCE).unwrap();
+        (Doomed { kill, thread }, api)
     }
 
     /// The ledger of one job, oldest slot first, a line a row.

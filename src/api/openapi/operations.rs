@@ -60,6 +60,7 @@ pub const TAGS: &[(&str, &str)] = &[
     ("calendar", "When a venue trades, and why not."),
     ("schedule", "Jobs and the ledger of their runs, for operators."),
     ("billing", "What the site's server and its cron call."),
+    ("webhooks", "What PayPal tells, and what became of it."),
     ("health", "Whether the daemon lives, has started, is ready."),
 ];
 
@@ -124,6 +125,21 @@ const fn ask_site(path: &'static str, id: &'static str, summary: &'static str) -
 /// A word of the site's server.
 const fn tell_site(path: &'static str, id: &'static str, summary: &'static str, body: &'static str) -> Operation {
     Operation { method: "post", body: Some(body), parameters: &[], ..ask_site(path, id, summary) }
+}
+
+/// A delivery of somebody who signs it.
+const fn deliver(path: &'static str, id: &'static str, summary: &'static str) -> Operation {
+    Operation { method: "post", body: Some("Anything"), ..read(path, id, "webhooks", summary, &[], plain!("Anything")) }
+}
+
+/// A look at the inbox, for operators.
+const fn inbox(
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    parameters: &'static [Parameter],
+) -> Operation {
+    Operation { tag: "webhooks", ..look(path, id, summary, parameters) }
 }
 
 const RANKING: &[Parameter] = &[optional("limit", Form::Whole, "Rows, 1 to 100; 10 if not given")];
@@ -201,6 +217,9 @@ pub const OPERATIONS: &[Operation] = &[
     ask_site("/api/referrals/summary", "referralSummary", "What came of the account's invitations"),
     tell_site("/api/referrals/invite", "invite", "Invites somebody", "Invite"),
     tell_site("/api/referrals/webhook/mark-paid", "markReferralPaid", "Somebody who was invited has paid", "MarkPaid"),
+    deliver("/paypal/webhook", "paypalWebhook", "An event of PayPal, under its signature; 200 once it is durable"),
+    deliver("/api/webhooks/paypal", "paypalWebhookByOtherPath", "The same"),
+    deliver("/api/billing/paypal-webhook", "paypalWebhookByOlderPath", "The same"),
     read("/api/v1/calendar", "venues", "calendar", "Every venue there is a calendar of", &[], cached!("Anything")),
     read("/api/v1/calendar/{mic}", "venue", "calendar", "One venue", &[], cached!("Anything")),
     read("/api/v1/calendar/{mic}/at", "calendarAt", "calendar", "Everything about an instant", &[
@@ -264,6 +283,16 @@ pub const OPERATIONS: &[Operation] = &[
     look("/api/v1/runs/{id}", "run", "One row and its attempts", &[]),
     operate("/api/v1/runs/{id}/retry", "retryRun", "Tries a run again", "Retry"),
     operate("/api/v1/runs/{id}/cancel", "cancelRun", "Ends a run", "DryRun"),
+    inbox("/api/v1/webhooks", "webhooks", "Events of the inbox, newest first", &[
+        optional("status", Form::Text, "In this state only"), optional("source", Form::Text, "Of this source only"),
+        optional("event_id", Form::Text, "Under this id of the sender only"), optional("since", Form::Instant, "From here"),
+        optional("limit", Form::Whole, "Rows, 1 to 1,000; 100 if not given"),
+    ]),
+    Operation {
+        method: "post", body: Some("Anything"),
+        ..inbox("/api/v1/webhooks/replay", "replayWebhooks", "Applies events again: `id`, or `status` and `since`; `dry_run`", &[])
+    },
+    inbox("/api/v1/webhooks/{id}", "webhook", "One event, with what was sent and what it did", &[]),
     read("/livez", "livez", "health", "The process answers", &[], plain!("Health")),
     read("/live", "live", "health", "The same", &[], plain!("Health")),
     read("/readyz", "readyz", "health", "Requests can be sent here", &[], plain!("Health")),

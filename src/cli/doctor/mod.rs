@@ -2,6 +2,7 @@
 
 mod ingestion;
 mod schedule;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,8 @@ enum Area {
     Schedule,
     /// Whether the data is current and complete, whose fault it is if not, and what is quoted
     Ingestion,
+    /// What waits, was given up or turned away in the inbox, and whether PayPal answers
+    Webhooks,
     /// Everything that can be checked
     All,
 }
@@ -79,6 +82,13 @@ pub async fn run(arguments: &Arguments, config: &Config, clock: SharedClock) -> 
             Ok(more) => checks.extend(more),
             Err(fault) if arguments.area != Area::All => return Err(fault),
             Err(fault) => checks.push(check("ingestion", "data", Ok(format!("not looked at: {fault:#}")))),
+        }
+    }
+    if wanted(Area::Webhooks) {
+        match webhooks::checks(config, &clock).await {
+            Ok(found) => checks.extend(found),
+            Err(fault) if arguments.area != Area::All => return Err(fault),
+            Err(fault) => checks.push(check("webhooks", "inbox", Ok(format!("not looked at: {fault:#}")))),
         }
     }
     let findings = checks.iter().filter(|check| !check.ok).count();

@@ -1,0 +1,203 @@
+//! Events of the inbox take effect: each in one transaction with the mark that says so.
+//!
+//! This goes on beside the schedule, on every instance: at once when something was stored, and every five seconds, which finds
+//! what is tried again and what a process that is gone had taken. Each event is its own row of a ledger, with its attempts and its
+//! error, so that it needs none among the runs.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use futures_util::FutureExt;
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::billing::Rules;
+use crate::clock::SharedClock;
+use crate::metrics;
+use crate::store::{Applied, Claimed, EventStatus, Mark, Store, StoreError};
+use crate::webhooks::{Envelope, paypal};
+
+/// How often is looked without being told.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Events that are taken at a time.
+const BATCH: u32 = 50;
+
+/// For so long what was taken is nobody else's.
+const CLAIM: TimeDelta = TimeDelta::minutes(5);
+
+/// The pause after the first, second .. failure, in seconds; after one more it is given up.
+const PAUSES: [i64; 6] = [5, 30, 300, 1_800, 7_200, 21_600];
+
+/// What lets events take effect.
+#[derive(Debug)]
+pub struct Events {
+    /// Where they are.
+    pub store: Store,
+    /// What time it is.
+    pub clock: SharedClock,
+    /// What is sold, and the rules of time around it.
+    pub rules: Rules,
+    /// Told when there is something.
+    pub nudge: Arc<Notify>,
+}
+
+impl Events {
+    /// Applies what is due until `stop`.
+    pub async fn keep(self, stop: CancellationToken) {
+        if self.store.is_exclusive() {
+            // Nobody else can have what a process before this one had taken.
+            match self.store.release_events(self.clock.now()).await {
+                Ok(0) => {}
+                Ok(events) => info!(events, "events that a process before this one had begun are taken up again"),
+                Err(fault) => {
+                    warn!(error = %fault, "events that were begun could not be given back; they wait for their time")
+                }
+            }
+        }
+        while !stop.is_cancelled() {
+            if let Err(fault) = self.pass(&stop).await {
+                warn!(error = %fault, "the inbox cannot be worked on now");
+            }
+            self.show().await;
+            tokio::select! {
+                () = self.nudge.notified() => {}
+                () = self.clock.sleep(EVERY) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Everything that is due.
+    async fn pass(&self, stop: &CancellationToken) -> Result<(), StoreError> {
+        while !stop.is_cancelled() {
+            let now = self.clock.now();
+            let claimed = self.store.claim_events(now, now + CLAIM, BATCH).await?;
+            if claimed.is_empty() {
+                break;
+            }
+            for claim in &claimed {
+                self.settle(claim).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// One attempt at one event. Whatever goes wrong in it is its own trouble.
+    async fn settle(&self, claim: &Claimed) {
+        let applied = AssertUnwindSafe(self.apply(claim)).catch_unwind().await;
+        let ended = match applied {
+            Ok(Ok(status)) => Ok(status),
+            Ok(Err(Trouble::Poison(fault))) => self.mark(claim, EventStatus::Dead, Some(fault)).await,
+            Ok(Err(Trouble::Store(fault))) => self.fail(claim, fault.to_string()).await,
+            Err(_panic) => self.fail(claim, "applying it panicked; the log has the place".to_owned()).await,
+        };
+        match ended {
+            Ok(status) => metrics::webhook_processed(status.name()),
+            Err(fault) => {
+                warn!(event_id = claim.event_id, error = %fault, "how an event ended could not be written down; it is tried again");
+            }
+        }
+    }
+
+    async fn apply(&self, claim: &Claimed) -> Result<EventStatus, Trouble> {
+        let Some(body) = claim.body.as_deref() else { return Err(Trouble::Poison("its body is gone".to_owned())) };
+        let event = if claim.source == paypal::SOURCE {
+            let envelope = Envelope::read(body.as_bytes()).map_err(|fault| Trouble::Poison(fault.to_string()))?;
+            paypal::read(&envelope).map_err(Trouble::Poison)?
+        } else {
+            None
+        };
+        let Some(event) = event else { return Ok(self.mark(claim, EventStatus::Ignored, None).await?) };
+        let now = self.clock.now();
+        let applied = self.store.apply_claimed(claim, &event, &self.rules, now, describe).await?;
+        match applied {
+            Some(applied) => {
+                let user_id = applied.user_id.as_deref().unwrap_or("not known yet");
+                info!(event_id = claim.event_id, event_type = claim.event_type, user_id, "an event took effect");
+            }
+            None => debug!(event_id = claim.event_id, "an event was somebody else's meanwhile"),
+        }
+        Ok(EventStatus::Processed)
+    }
+
+    async fn fail(&self, claim: &Claimed, fault: String) -> Result<EventStatus, StoreError> {
+        let status = if pause_after(claim.attempts).is_some() { EventStatus::Failed } else { EventStatus::Dead };
+        self.mark(claim, status, Some(fault)).await
+    }
+
+    async fn mark(
+        &self,
+        claim: &Claimed,
+        status: EventStatus,
+        fault: Option<String>,
+    ) -> Result<EventStatus, StoreError> {
+        let at = self.clock.now();
+        let (event_id, event_type) = (&claim.event_id, &claim.event_type);
+        match (status, &fault) {
+            (EventStatus::Dead, Some(fault)) => {
+                error!(
+                    event_id,
+                    event_type,
+                    error = fault,
+                    "an event is given up: bellwether webhooks show {event_id}"
+                );
+            }
+            (EventStatus::Failed, Some(fault)) => {
+                warn!(event_id, event_type, error = fault, "an event is tried again later")
+            }
+            _ => debug!(event_id, event_type, "nothing follows from an event"),
+        }
+        let next_attempt_at = (status == EventStatus::Failed).then(|| pause_after(claim.attempts)).flatten();
+        let mark = Mark {
+            claim,
+            status,
+            effect: None,
+            error: fault,
+            next_attempt_at: next_attempt_at.map(|pause| at + pause),
+            at,
+        };
+        self.store.mark_event(&mark).await.map(|_| status)
+    }
+
+    async fn show(&self) {
+        if let Ok(backlog) = self.store.events_backlog().await {
+            let oldest = backlog.oldest.map_or(TimeDelta::zero(), |oldest| self.clock.now() - oldest);
+            metrics::webhook_backlog(backlog.waiting, oldest, backlog.dead, backlog.conflicts);
+        }
+    }
+}
+
+enum Trouble {
+    /// It can never be applied as it is.
+    Poison(String),
+    /// The database failed; it may not the next time.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Trouble {
+    fn from(fault: StoreError) -> Self {
+        Self::Store(fault)
+    }
+}
+
+/// How long to wait after the failure of this attempt; `None`: no more.
+fn pause_after(attempt: i32) -> Option<TimeDelta> {
+    let index = usize::try_from(attempt - 1).unwrap_or_default();
+    PAUSES.get(index).copied().map(TimeDelta::seconds)
+}
+
+/// What an operator reads in `webhooks show`: whose, where the account stands now, and what was written.
+fn describe(applied: &Applied) -> String {
+    let changes: Vec<String> = applied
+        .effects
+        .iter()
+        .map(|effect| format!("{effect:?}").chars().take_while(char::is_ascii_alphanumeric).collect())
+        .collect();
+    let status = applied.account.subscription.as_ref().map(|subscription| subscription.status.name());
+    json!({ "user_id": applied.user_id, "status": status, "changes": changes }).to_string()
+}

@@ -1,0 +1,55 @@
+//! An event of the inbox takes effect, and is marked so, in one transaction.
+
+use chrono::{DateTime, Utc};
+
+use super::billing::apply_in;
+use super::dialect::{by_engine, on};
+use super::webhook_events::write_mark;
+use super::{Applied, Claimed, EventStatus, Mark, Store, StoreError};
+use crate::billing::{Event, Rules};
+
+impl Store {
+    /// Lets an event take effect for whoever has claimed it; `describe` says in JSON what it did. `None`: the claim was somebody
+    /// else's meanwhile; nothing was changed.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing changed, or (when the commit itself failed) the claim ends and a repeat finds out.
+    pub async fn apply_claimed(
+        &self,
+        claim: &Claimed,
+        event: &Event,
+        rules: &Rules,
+        now: DateTime<Utc>,
+        describe: impl FnOnce(&Applied) -> String,
+    ) -> Result<Option<Applied>, StoreError> {
+        let mut tx = self.begin().await?;
+        let applied = apply_in(&mut tx, event, rules, now).await?;
+        let mark = Mark {
+            claim,
+            status: EventStatus::Processed,
+            effect: Some(describe(&applied)),
+            error: None,
+            next_attempt_at: None,
+            at: now,
+        };
+        if !write_mark(&mut tx, &mark).await? {
+            return Ok(None);
+        }
+        tx.commit().await?;
+        Ok(Some(applied))
+    }
+
+    /// Which of these payments of a provider are in the books.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn known_payment_ids(&self, ids: &[String]) -> Result<Vec<String>, StoreError> {
+        const SQL: &str = "SELECT id FROM payments WHERE id IN (SELECT value FROM json_each($1))";
+        const POSTGRES: &str = "SELECT id FROM payments WHERE id IN (SELECT json_array_elements_text($1::JSON))";
+        let ids = serde_json::to_string(ids).map_err(|fault| StoreError::Unreadable(fault.to_string()))?;
+        let mut connection = self.reader().await?;
+        let sql = by_engine(&connection.handle(), SQL, POSTGRES);
+        let rows = on!(connection.handle(), (String,), sql, [ids], fetch_all)?;
+        Ok(rows.into_iter().map(|(id,)| id).collect())
+    }
+}
