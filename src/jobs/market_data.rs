@@ -301,7 +301,9 @@ impl MarketData {
         let cause = cause_of(&fetched, &gated, expected, dormant);
         if gated.fresh.is_empty() {
             let message = cause.unwrap_or_else(|| "the universe is empty".to_owned());
-            return Err(Failed { kind: FaultKind::Provider, fault: JobError::Retry { after: None, message } });
+            let fits = fetched.plan.as_ref().is_none_or(|plan| plan.fits);
+            let kind = if fits { FaultKind::Provider } else { FaultKind::Quota };
+            return Err(Failed { kind, fault: JobError::Retry { after: None, message } });
         }
         let cycle = self.describe(id, slot, now, &gated, count(expected));
         let record = CycleRecord { cycle: cycle.clone(), delayed: fetched.delayed, cause: cause.clone() };

@@ -5,10 +5,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::market_data::MarketData;
-use crate::ingest::{CurrentUniverse, ProgressView};
+use crate::ingest::{BreakerState, BreakerView, CurrentUniverse, ProgressView, RequestPlan};
 use crate::market::{Cycle, DelayClass, LicenceClass};
 use crate::metrics;
-use crate::ops::explain::{self, Attempts, Facts, FaultKind, MarketNow, UniverseFacts, Why, explain};
+use crate::ops::explain::{
+    self, Attempts, BreakerOpen, DoesNotFit, Facts, FaultKind, MarketNow, UniverseFacts, Why, explain,
+};
 use crate::schedule::fires;
 use crate::store::{RunFilter, RunState, Store, StoreError};
 
@@ -56,10 +58,10 @@ pub struct ProviderStatus {
     pub quota_requests: u32,
     /// The time of the quota.
     pub quota_seconds: u64,
-    /// Calls that a cycle over the whole universe takes.
-    pub requests_a_cycle: usize,
-    /// The least time that the quota needs for them, in seconds.
-    pub seconds_a_cycle: f64,
+    /// Whether it is called.
+    pub breaker: BreakerView,
+    /// What a cycle over the whole universe takes, and whether the quota allows it.
+    pub plan: RequestPlan,
 }
 
 /// A cycle as it is shown.
@@ -156,20 +158,27 @@ impl MarketData {
             attempts: self.attempts(),
             next_slot: self.next_slot(now),
             universe: self.universe_facts(now),
-            breaker: None,
-            does_not_fit: None,
+            breaker: self.breaker_open(),
+            does_not_fit: self.does_not_fit(),
             store: None,
         })
+    }
+
+    fn breaker_open(&self) -> Option<BreakerOpen> {
+        let BreakerView { state, since, until, reason, .. } = self.fetcher().breaker();
+        let since = since.filter(|_| state != BreakerState::Closed)?;
+        Some(BreakerOpen { since, until, reason })
+    }
+
+    fn does_not_fit(&self) -> Option<DoesNotFit> {
+        let RequestPlan { warning, shortest_cadence_seconds, .. } = self.plan();
+        Some(DoesNotFit { words: warning?, shortest_cadence_seconds })
     }
 
     /// The whole state of ingestion at `now`.
     pub fn status(&self, now: DateTime<Utc>) -> IngestStatus {
         let current = self.universe.load();
         let provider = self.provider();
-        let symbols = current.universe.len();
-        let requests = provider.requests_for(symbols);
-        let spacing = provider.quota.per.as_secs_f64() / f64::from(provider.quota.requests.max(1));
-        let waits = requests.saturating_sub(usize::try_from(provider.quota.burst).unwrap_or(usize::MAX));
         let published = self.board.current();
         let Attempts { missing, .. } = self.attempts();
         IngestStatus {
@@ -184,8 +193,8 @@ impl MarketData {
                 whole_market: provider.whole_market,
                 quota_requests: provider.quota.requests,
                 quota_seconds: provider.quota.per.as_secs(),
-                requests_a_cycle: requests,
-                seconds_a_cycle: (spacing * waits as f64 * 10.0).round() / 10.0,
+                breaker: self.fetcher().breaker(),
+                plan: self.plan(),
             },
             last_cycle: published.map(|published| {
                 let cycle = &published.snapshot.cycle;

@@ -241,8 +241,13 @@ async fn the_command_line_asks_the_daemon_and_the_database_when_there_is_none() 
         "{status}"
     );
     let (_, picture) = text(&["ingest", "status"]);
-    for line in ["state      ", "cycle      none under way", "provider   sim: ", "universe   607 symbols from built-in"]
-    {
+    for line in [
+        "state      ",
+        "cycle      none under way",
+        "provider   sim: ",
+        "quota      4 call(s) a cycle",
+        "universe   607 symbols from built-in",
+    ] {
         assert!(picture.contains(line), "{picture}");
     }
     assert!(text(&["ingest", "universe"]).1.starts_with("607 symbols from built-in"));

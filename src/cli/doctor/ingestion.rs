@@ -49,7 +49,7 @@ fn well(name: &str, status: &Value) -> String {
         "provider" => format!(
             "{}: {} call(s) a cycle, {} allowed in {} s",
             provider["name"].as_str().unwrap_or("-"),
-            provider["requests_a_cycle"],
+            provider["plan"]["requests"],
             provider["quota_requests"],
             provider["quota_seconds"]
         ),

@@ -111,15 +111,21 @@ fn picture(status: &Value, now: DateTime<Utc>) -> String {
             cycle["missing"].as_str().map(|missing| format!("\n           {missing}")).unwrap_or_default(),
         ),
     };
+    let (plan, breaker) = (&provider["plan"], &provider["breaker"]);
     text += &format!(
-        "provider   {}: {}, {}; {} call(s) a cycle, {} allowed in {} s, at least {} s\n",
+        "provider   {}: {}, {}; breaker {}\n",
         of(provider, "name"),
         of(provider, "delay_class"),
         of(provider, "licence_class"),
-        of(provider, "requests_a_cycle"),
+        of(breaker, "state"),
+    );
+    text += &format!(
+        "quota      {} call(s) a cycle, {} allowed in {} s; a cycle needs {} s of {} s\n",
+        of(plan, "requests"),
         of(provider, "quota_requests"),
         of(provider, "quota_seconds"),
-        of(provider, "seconds_a_cycle"),
+        of(plan, "quota_seconds"),
+        of(plan, "available_seconds"),
     );
     text += &format!(
         "universe   {} symbols from {}, read {}; {} dormant\n",
