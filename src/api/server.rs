@@ -71,10 +71,11 @@ impl Answerer {
         }
         let endpoint = Arc::clone(&self.endpoint);
         let request = poem::Request::from((request, local.clone(), remote.clone(), Scheme::HTTP));
-        future::Either::Right(async move {
+        // In a box, so that a connection between two requests, or one that listens, has no room for a request in it.
+        future::Either::Right(Box::pin(async move {
             let response = hyper::Response::from(endpoint.get_response(request).await);
             Ok(response.map(Either::Right))
-        })
+        }))
     }
 }
 
@@ -96,10 +97,11 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer, slot)) => {
-                let serving = connection(stream, peer, answerer.clone(), limits, stop.clone());
+                let (answerer, stop) = (answerer.clone(), stop.clone());
                 connections.spawn(async move {
                     metrics::http_connections(1.0);
-                    serving.await;
+                    // Made here, or the task would have room for it twice: as what it was given and as what it waits for.
+                    connection(stream, peer, answerer, limits, stop).await;
                     metrics::http_connections(-1.0);
                     drop(slot);
                 });
