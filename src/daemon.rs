@@ -21,7 +21,7 @@ use crate::components;
 use crate::config::Config;
 use crate::ingest::SharedUniverse;
 use crate::ingest::providers::{self, FetchError};
-use crate::jobs::{self, MarketData, Renewals, Retention, UniverseFault, UniverseKeeper};
+use crate::jobs::{self, MarketData, RecoverError, Renewals, Retention, UniverseFault, UniverseKeeper};
 use crate::metrics;
 use crate::ops::calendars::{self, CalendarFault, CalendarKeeper};
 use crate::ops::{descriptors, systemd};
@@ -78,6 +78,18 @@ pub enum StartError {
     /// The client of PayPal.
     #[error("paypal")]
     PayPal(#[from] PayPalError),
+    /// What the daemon before had shown and not stored.
+    #[error(transparent)]
+    Recover(RecoverError),
+}
+
+impl From<RecoverError> for StartError {
+    fn from(fault: RecoverError) -> Self {
+        match fault {
+            RecoverError::Store(fault) => Self::Store(fault),
+            fault => Self::Recover(fault),
+        }
+    }
 }
 
 impl From<PrepareError> for StartError {
@@ -171,6 +183,8 @@ pub struct Daemon {
     pub calendars: Arc<CalendarKeeper>,
     /// The database.
     pub store: Store,
+    /// The market, and what of it is on its way to the database.
+    pub market: Arc<MarketData>,
     owner: String,
     clock: SharedClock,
     lifecycle: Arc<Lifecycle>,
@@ -197,6 +211,9 @@ impl Daemon {
         let parts = Parts::assemble(&config, clock).await?;
         let api_listener = listen("listen", config.listen).await?;
         let metrics_listener = listen("metrics_listen", config.metrics_listen).await?;
+        if !parts.market.recover().await? {
+            info!("there is no stored snapshot; a cycle is run at once");
+        }
         let renewals = Arc::new(Renewals {
             store: parts.store.clone(),
             clock: Arc::clone(&parts.clock),
@@ -206,8 +223,13 @@ impl Daemon {
         });
         let (tasks, serving) = (TaskTracker::new(), CancellationToken::new());
         let inbox = InboxParts::assemble(&config, &parts, &tasks, &serving)?;
-        let retention =
-            Retention { store: parts.store.clone(), clock: Arc::clone(&parts.clock), keep: config.retention };
+        let retention = Retention {
+            store: parts.store.clone(),
+            clock: Arc::clone(&parts.clock),
+            keep: config.retention,
+            history: config.history,
+            market: Arc::clone(&parts.market),
+        };
         let reconcile = inbox.reconcile.as_ref();
         let entries =
             jobs::entries(&config, &parts.market, &parts.universe, &renewals, retention, &parts.calendar, reconcile);
@@ -220,9 +242,6 @@ impl Daemon {
             host: host_name(),
         };
         let mut planner = Planner::new(entries, parts.ledger.clone(), options, planning.clone());
-        if !parts.market.restore().await? {
-            info!("there is no stored snapshot; a cycle is run at once");
-        }
         planner.prepare().await?;
         parts.universe.keep_local().await?;
         let market = Arc::clone(&parts.market);
@@ -239,6 +258,7 @@ impl Daemon {
             scheduler: planner.status(),
             calendars: Arc::new(keeper),
             store: parts.store.clone(),
+            market: Arc::clone(&parts.market),
             owner: parts.ledger.owner.clone(),
             clock: Arc::clone(&parts.clock),
             lifecycle: Arc::default(),
@@ -321,6 +341,7 @@ impl Daemon {
         if cron_waker && let Err(fault) = spawn_cron_waker(nudge, status, clock, self.planning.clone()).await {
             warn!(error = %fault, "tokio-cron-scheduler did not start; the planner wakes by its own clock");
         }
+        self.tasks.spawn(parts.market.write_behind().run(self.serving.clone()));
         let (market, clock, stop) = (Arc::clone(&parts.market), Arc::clone(&parts.clock), self.serving.clone());
         let universe = Arc::clone(&parts.universe);
         self.tasks.spawn(async move {
@@ -383,6 +404,7 @@ impl Daemon {
                 warn!(runs = self.scheduler.running(), "runs are left behind; the next start takes them up again");
             }
         }
+        self.flush().await;
         // Whoever beats no more need not be waited for.
         if let Err(fault) = self.store.retire(&self.owner).await {
             debug!(error = %fault, "the other instances find out by themselves that this one has ended");
@@ -396,6 +418,17 @@ impl Daemon {
             warn!("the database was not closed in time; nothing that was acknowledged is lost");
         }
         info!(uptime_s = self.clock.monotonic().as_secs(), "stopped");
+    }
+}
+
+impl Daemon {
+    /// What is shown goes into the database; what it does not take in time is in the journal for the next start.
+    async fn flush(&self) {
+        let drained = tokio::time::timeout(LAST_ANSWERS, self.market.write_behind().drain()).await;
+        if !matches!(drained, Ok(Ok(_))) {
+            let cycles = self.market.store_lag().cycles;
+            warn!(cycles, "the database has not taken every cycle; the next start stores them from the journal");
+        }
     }
 }
 

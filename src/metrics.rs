@@ -166,6 +166,21 @@ const TABLE: &[(&str, Kind, Option<Unit>, &str)] = &[
         None,
         "Moves over 25 % that were asked for once more, by outcome: stood, gone, unanswered.",
     ),
+    (
+        "bellwether_ingest_store_duration_seconds",
+        Histogram,
+        Some(Unit::Seconds),
+        "Time the database took for a cycle, from the first statement to the commit.",
+    ),
+    ("bellwether_ingest_store_failures_total", Counter, None, "Times the database did not take a cycle."),
+    ("bellwether_ingest_store_behind_cycles", Gauge, None, "Cycles that are shown and not in the database yet."),
+    (
+        "bellwether_ingest_store_behind_seconds",
+        Gauge,
+        Some(Unit::Seconds),
+        "How long the oldest of them has been waiting.",
+    ),
+    ("bellwether_ingest_journal_bytes", Gauge, Some(Unit::Bytes), "What the journal of cycles holds."),
     ("bellwether_renewals_total", Counter, None, "Subscriptions a renewal run has decided about, by action."),
     ("bellwether_renewals_due", Gauge, None, "Subscriptions still due when the last renewal run ended."),
     ("bellwether_database_up", Gauge, None, "1 when the last write of the planner to the database went well."),
@@ -241,6 +256,8 @@ pub fn started(now: DateTime<Utc>) {
     }
     gauge!("bellwether_leader").set(0.0);
     gauge!("bellwether_ingest_symbols_dormant").set(0.0);
+    counter!("bellwether_ingest_store_failures_total").absolute(0);
+    store_lag(0, 0, 0);
     for outcome in ["complete", "incomplete", "failed"] {
         counter!("bellwether_ingest_cycles_total", "outcome" => outcome).absolute(0);
     }
@@ -312,6 +329,23 @@ impl RouteTimes {
         });
         series.record(took.as_secs_f64());
     }
+}
+
+/// A cycle is in the database.
+pub fn cycle_stored(took: std::time::Duration) {
+    histogram!("bellwether_ingest_store_duration_seconds").record(took.as_secs_f64());
+}
+
+/// The database did not take a cycle.
+pub fn cycle_not_stored() {
+    counter!("bellwether_ingest_store_failures_total").increment(1);
+}
+
+/// How far the database is behind what is shown.
+pub fn store_lag(cycles: usize, seconds: i64, journal_bytes: u64) {
+    gauge!("bellwether_ingest_store_behind_cycles").set(cycles as f64);
+    gauge!("bellwether_ingest_store_behind_seconds").set(seconds as f64);
+    gauge!("bellwether_ingest_journal_bytes").set(journal_bytes as f64);
 }
 
 /// Requests under way, up or down by one.

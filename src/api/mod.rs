@@ -3,6 +3,8 @@
 
 mod accept;
 mod account;
+mod backfill;
+mod bars;
 mod billing;
 mod cached;
 mod calendar;

@@ -10,8 +10,8 @@ use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, RouteMethod, de
 use super::guard::KnownHosts;
 use super::observe::Observed;
 use super::{
-    App, account, billing, calendar, exceptions, health, hours, ingest, openapi, quotes, referrals, schedule, stocks,
-    stream, webhooks,
+    App, account, backfill, bars, billing, calendar, exceptions, health, hours, ingest, openapi, quotes, referrals,
+    schedule, stocks, stream, webhooks,
 };
 use crate::metrics::RouteTimes;
 
@@ -89,6 +89,8 @@ fn modern() -> Vec<Line> {
         ("/api/v1/quotes", Modern(READ), get(quotes::list)),
         ("/api/v1/quotes/:symbol", Modern(READ), get(quotes::one)),
         ("/api/v1/stream", Modern(READ), get(stream::listen)),
+        ("/api/v1/ingest/backfill", Modern("POST"), post(backfill::backfill)),
+        ("/api/v1/bars/:symbol", Modern(READ), get(bars::of_symbol)),
         ("/api/v1/calendar", Modern(READ), get(calendar::venues)),
         ("/api/v1/calendar/:mic", Modern(READ), get(calendar::venue)),
         ("/api/v1/calendar/:mic/at", Modern(READ), get(calendar::at)),

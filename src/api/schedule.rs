@@ -217,7 +217,7 @@ async fn read<T: DeserializeOwned + Default>(app: &App, request: &Request, body:
     if bytes.iter().all(u8::is_ascii_whitespace) { Ok(T::default()) } else { parse(&bytes) }
 }
 
-async fn read_needed<T: DeserializeOwned>(app: &App, request: &Request, body: Body) -> Result<T, Problem> {
+pub(super) async fn read_needed<T: DeserializeOwned>(app: &App, request: &Request, body: Body) -> Result<T, Problem> {
     check_operator(app, request)?;
     parse(&read_body(app, body).await?)
 }
@@ -244,7 +244,8 @@ fn problem(refusal: Refusal) -> Problem {
     }
 }
 
-fn respond(body: &impl Serialize) -> Response {
+/// Not kept by anybody.
+pub(super) fn respond(body: &impl Serialize) -> Response {
     let response = Response::builder().header(header::CACHE_CONTROL, "no-store").content_type("application/json");
     response.body(serde_json::to_vec(body).unwrap_or_default())
 }

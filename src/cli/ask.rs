@@ -45,12 +45,27 @@ pub async fn post(
     token: &SecretString,
     body: &str,
 ) -> anyhow::Result<(u16, String)> {
+    post_within(DEADLINE, address, config, path, token, body).await
+}
+
+/// The same for work that takes longer.
+///
+/// # Errors
+/// When nobody answers in time, or what answers is no HTTP.
+pub async fn post_within(
+    deadline: Duration,
+    address: SocketAddr,
+    config: &Config,
+    path: &str,
+    token: &SecretString,
+    body: &str,
+) -> anyhow::Result<(u16, String)> {
     let headers = format!(
         "Authorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
         token.expose_secret(),
         body.len()
     );
-    ask(address, config, &format!("POST {path}"), &headers, body, DEADLINE).await
+    ask(address, config, &format!("POST {path}"), &headers, body, deadline).await
 }
 
 /// The longest a run may take that is asked for with the cron secret.

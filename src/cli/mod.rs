@@ -2,6 +2,7 @@
 
 mod arguments;
 mod ask;
+mod backfill;
 mod calendar;
 mod configuration;
 mod doctor;

@@ -30,6 +30,13 @@ pub struct How {
 #[error("{0}")]
 pub struct Closed(String);
 
+impl Closed {
+    /// With the reason.
+    pub fn new(message: String) -> Self {
+        Self(message)
+    }
+}
+
 /// Whether there is a database to look at.
 pub fn is_there(config: &Config) -> bool {
     !matches!(&config.database, DatabaseTarget::Sqlite(path) if !path.exists())

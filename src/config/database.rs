@@ -67,6 +67,18 @@ fn state_directory(environment: &Environment) -> PathBuf {
     PathBuf::from(given.unwrap_or("data"))
 }
 
+/// Where files go that belong to the database: beside a SQLite file, else where state is kept.
+pub(super) fn beside(target: Option<&DatabaseTarget>, environment: &Environment) -> PathBuf {
+    match target {
+        Some(DatabaseTarget::Sqlite(path)) => {
+            let mut name = path.as_os_str().to_owned();
+            name.push(".cycles");
+            PathBuf::from(name)
+        }
+        _ => state_directory(environment).join("bellwether.cycles"),
+    }
+}
+
 fn of_url(reader: &mut Reader<'_>, text: &str, environment: &Environment) -> Option<DatabaseTarget> {
     if let Some(path) = text.strip_prefix("sqlite:") {
         let path = path.strip_prefix("//").unwrap_or(path);

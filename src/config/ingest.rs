@@ -153,9 +153,21 @@ pub struct IngestConfig {
     pub hedge_percent: u32,
     /// What is quoted.
     pub universe: UniverseConfig,
+    /// What is shown and not in the database yet.
+    pub journal: JournalConfig,
 }
 
-pub(super) fn read(reader: &mut Reader<'_>) -> Option<IngestConfig> {
+/// The journal of cycles.
+#[derive(Debug, Clone)]
+pub struct JournalConfig {
+    /// Where its files are.
+    pub directory: PathBuf,
+    /// The most it holds.
+    pub most_bytes: u64,
+}
+
+/// `beside`: where the journal is when nothing else is said.
+pub(super) fn read(reader: &mut Reader<'_>, beside: PathBuf) -> Option<IngestConfig> {
     let provider = reader.text("ingest.provider");
     let cadence = seconds(reader, "ingest.cadence_seconds", 10..=3_600);
     let phases = read_phases(reader);
@@ -163,6 +175,10 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<IngestConfig> {
     let attempts = reader.integer("ingest.attempts", 1..=20);
     let hedge_percent = reader.integer("ingest.hedge_percent", 0..=5);
     let universe = universe::read(reader);
+    let journal = JournalConfig {
+        directory: reader.text("ingest.journal.directory").map_or(beside, PathBuf::from),
+        most_bytes: 1_000_000 * u64::from(reader.integer("ingest.journal.max_megabytes", 8_u16..=u16::MAX)),
+    };
     let seed = reader.integer("ingest.sim.seed", 0_i64..=i64::MAX).unsigned_abs();
     let chosen = |name| provider.as_deref() == Some(name);
     let massive = read_massive(reader, chosen("massive"));
@@ -181,7 +197,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<IngestConfig> {
             return None;
         }
     };
-    Some(IngestConfig { provider, cadence, phases, concurrency, attempts, hedge_percent, universe })
+    Some(IngestConfig { provider, cadence, phases, concurrency, attempts, hedge_percent, universe, journal })
 }
 
 fn read_phases(reader: &mut Reader<'_>) -> Vec<Phase> {

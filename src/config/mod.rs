@@ -6,6 +6,7 @@
 mod billing;
 mod components;
 mod database;
+mod history;
 mod ingest;
 mod paypal;
 mod production;
@@ -28,8 +29,10 @@ use crate::calendar::Calendars;
 pub use billing::SiteConfig;
 pub use components::{COMPONENT_MARKS, ComponentConfig, ComponentMisfire, ComponentOverlap, ComponentRuns};
 pub use database::DatabaseTarget;
+pub use history::HistoryConfig;
 pub use ingest::{
-    AlpacaConfig, AlpacaFeed, CsvConfig, CsvSource, IngestConfig, MassiveConfig, ProviderConfig, TiingoConfig,
+    AlpacaConfig, AlpacaFeed, CsvConfig, CsvSource, IngestConfig, JournalConfig, MassiveConfig, ProviderConfig,
+    TiingoConfig,
 };
 pub use paypal::{PayPalConfig, PayPalCredentials, PayPalStage, VerifyBy};
 use reader::Reader;
@@ -172,6 +175,8 @@ pub struct Config {
     pub site: SiteConfig,
     /// What is sold, and the rules of time around it.
     pub billing: Rules,
+    /// How long the past is kept.
+    pub history: HistoryConfig,
     /// Subscriptions one run handles.
     pub renewals_limit: u32,
     /// Subscriptions read at a time.
@@ -256,9 +261,10 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
     let retention = Duration::from_hours(24 * u64::from(reader.integer("schedule.retention_days", 30_u16..=3_650)));
     let lease = seconds(reader, "schedule.lease_seconds", 2..=60);
     let trust_clock = reader.boolean("schedule.trust_clock");
-    let ingest = ingest::read(reader);
     let site = billing::read_site(reader);
     let billing = billing::read(reader);
+    let ingest = ingest::read(reader, database::beside(database.as_ref(), environment));
+    let history = history::read(reader);
     let renewals_limit = reader.integer("renewals.limit", 1..=1_000_000);
     let renewals_batch = reader.integer("renewals.batch", 1..=10_000);
     let paypal = paypal::read(reader);
@@ -287,6 +293,7 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
         ingest: ingest?,
         site,
         billing,
+        history,
         renewals_limit,
         renewals_batch,
         paypal: paypal?,

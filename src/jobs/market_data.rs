@@ -1,30 +1,37 @@
 //! The market as the daemon knows it: one straight path from a provider to the board, and the reason when it is not fresh.
 //!
-//! A cycle goes fetch -> gate -> store -> statistics -> bodies -> swap. It replaces the board whole or not at all.
+//! A cycle goes fetch -> gate -> statistics and bodies, with the journal beside them -> swap -> database. It replaces the board whole
+//! or not at all, and not before it is on the disk.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
-use tracing::{info, warn};
+use tracing::warn;
 use uuid::Uuid;
 
 use super::dormancy::Dormancy;
+use super::history::History;
+use super::write_behind::{StoreLag, WriteBehind};
 use crate::calendar::{Phase, SharedCalendars};
 use crate::clock::SharedClock;
 use crate::config::IngestConfig;
-use crate::ingest::gate::{Gated, not_refreshed};
+use crate::ingest::gate::Gated;
 use crate::ingest::providers::{Description, Provider};
 use crate::ingest::{
     Board, FetchOptions, FetchPlan, Fetched, Fetcher, Progress, Published, RequestPlan, SharedUniverse, fetch_and_gate,
 };
-use crate::market::{Bodies, Columns, Cycle, DelayClass, Meta, Snapshot, Statistics, Universe};
+use crate::market::codec::{CycleHead, KeptCycle};
+use crate::market::{
+    Bodies, Columns, Cycle, DelayClass, MarketDay, Meta, Point, Quote, QuoteFlags, Snapshot, Statistics, Universe,
+};
 use crate::metrics;
 use crate::ops::explain::{Attempts, FaultKind, Verdict, is_complete};
 use crate::schedule::{JobSpec, fires};
 use crate::scheduler::JobError;
-use crate::store::{CycleRecord, Store, StoreError, StoredQuote};
+use crate::store::Store;
 
 /// What a source that says `DELAYED` lags behind, when its contract names less.
 const DELAYED_BY: TimeDelta = TimeDelta::minutes(15);
@@ -37,21 +44,23 @@ const STORING: TimeDelta = TimeDelta::seconds(5);
 
 /// Ingestion and what came of it.
 pub struct MarketData {
-    store: Store,
-    clock: SharedClock,
+    pub(super) store: Store,
+    pub(super) clock: SharedClock,
     /// Since when the daemon runs; `None` where a command only looks.
     pub(super) running_since: Option<DateTime<Utc>>,
     pub(super) calendar: Arc<SharedCalendars>,
     pub(super) universe: Arc<SharedUniverse>,
-    provider: Arc<dyn Provider>,
-    fetcher: Fetcher,
+    pub(super) provider: Arc<dyn Provider>,
+    pub(super) fetcher: Fetcher,
     pub(super) dormancy: Dormancy,
     pub(super) config: IngestConfig,
     /// The jobs that run cycles: they say when readers may expect news.
     pub(super) cycles: Vec<JobSpec>,
     pub(super) board: Arc<Board>,
-    attempts: Mutex<Attempts>,
-    delayed: Mutex<bool>,
+    pub(super) behind: Arc<WriteBehind>,
+    pub(super) history: Arc<History>,
+    pub(super) attempts: Mutex<Attempts>,
+    pub(super) delayed: Mutex<bool>,
 }
 
 /// How a cycle went: its report in the ledger.
@@ -84,6 +93,8 @@ pub struct CycleSummary {
     pub does_not_fit: Option<String>,
     /// From start to published.
     pub duration_ms: i64,
+    /// It is in the database. Otherwise it is in the journal, and will be.
+    pub stored: bool,
     /// Why it is not complete.
     pub cause: Option<String>,
 }
@@ -119,6 +130,9 @@ impl MarketData {
         let fetcher = Fetcher::new(Arc::clone(&provider), SharedClock::clone(&clock), options);
         let cadence = TimeDelta::from_std(config.cadence).unwrap_or(TimeDelta::MAX);
         let dormancy = Dormancy::new(store.clone(), cadence, provider.description().whole_market);
+        let journal = &config.journal;
+        let behind = WriteBehind::new(store.clone(), Arc::clone(&clock), &journal.directory, journal.most_bytes);
+        let history = History::new(store.clone(), Arc::clone(&clock), Arc::clone(&calendar));
         Self {
             store,
             running_since: Some(clock.now()),
@@ -131,6 +145,8 @@ impl MarketData {
             config: config.clone(),
             cycles: jobs,
             board: Arc::default(),
+            behind: Arc::new(behind),
+            history: Arc::new(history),
             attempts: Mutex::default(),
             delayed: Mutex::default(),
         }
@@ -167,6 +183,21 @@ impl MarketData {
         self.fetcher.plan(self.universe_size(), self.config.cadence)
     }
 
+    /// What is on its way to the database.
+    pub fn write_behind(&self) -> Arc<WriteBehind> {
+        Arc::clone(&self.behind)
+    }
+
+    /// How far the database is behind what readers see.
+    pub fn store_lag(&self) -> StoreLag {
+        self.behind.lag()
+    }
+
+    /// The past.
+    pub fn history(&self) -> Arc<History> {
+        Arc::clone(&self.history)
+    }
+
     /// How many symbols there are to quote.
     pub fn universe_size(&self) -> usize {
         self.universe.load().universe.len()
@@ -175,64 +206,6 @@ impl MarketData {
     /// Whether the list of symbols has never been read and should be now.
     pub fn wants_universe(&self) -> bool {
         !self.universe.is_settled()
-    }
-
-    /// Shows what was last stored, with its age. `false`: there is nothing, or nothing of this source.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn restore(&self) -> Result<bool, StoreError> {
-        self.dormancy.restore().await?;
-        *lock(&self.attempts) = super::why::recall(&self.store).await?;
-        let Some(mut record) = self.store.last_cycle().await? else { return Ok(false) };
-        // What a wrong clock dated into the future must not outrank every cycle until then.
-        let now = self.clock.now();
-        record.cycle.slot = record.cycle.slot.min(now);
-        record.cycle.as_of = record.cycle.as_of.min(now);
-        if record.cycle.source != self.provider.description().source {
-            // Simulated prices must not be shown beside real ones, nor one provider's as another's.
-            let (stored, chosen) = (record.cycle.source, self.provider.description().source);
-            warn!(stored, chosen, "the stored quotes are of another source and are not shown");
-            return Ok(false);
-        }
-        let universe = Arc::clone(&self.universe.load().universe);
-        let mut quotes = vec![None; universe.len()];
-        let last = record.cycle.id.to_string();
-        // A quote of an earlier session is not fresh, whichever cycle brought it.
-        let session_start = self.session_start(record.cycle.finished_at);
-        for StoredQuote { symbol, quote, cycle_id } in self.store.quotes().await? {
-            if let Some(index) = universe.position(&symbol) {
-                let fresh = cycle_id == last && quote.at >= session_start;
-                quotes[index] = Some(if fresh { quote } else { not_refreshed(quote) });
-            }
-        }
-        *lock(&self.delayed) = record.delayed;
-        let shown = quotes.iter().flatten().count();
-        let quotes = Columns::of(&quotes);
-        let snapshot = Snapshot { universe, quotes, cycle: record.cycle };
-        let as_of = snapshot.cycle.as_of;
-        self.show(Arc::new(snapshot));
-        info!(%as_of, symbols = shown, "the last stored quotes are served");
-        Ok(true)
-    }
-
-    /// Shows a cycle that another instance on the same database has stored, so that every instance serves the newest one.
-    ///
-    /// # Errors
-    /// When the database fails; readers keep what they have.
-    pub async fn adopt_newer(&self) -> Result<(), StoreError> {
-        if self.store.is_exclusive() {
-            return Ok(());
-        }
-        let Some(stored) = self.store.last_cycle().await?.map(|record| record.cycle) else { return Ok(()) };
-        let newer = self.board.current().is_none_or(|published| {
-            let shown = &published.snapshot.cycle;
-            stored.id != shown.id && stored.slot > shown.slot
-        });
-        if newer && stored.source == self.provider.description().source {
-            self.restore().await?;
-        }
-        Ok(())
     }
 
     /// Whether a cycle is wanted now, outside the schedule: there is nothing to show, or the market has traded since and is
@@ -306,12 +279,9 @@ impl MarketData {
             return Err(Failed { kind, fault: JobError::Retry { after: None, message } });
         }
         let cycle = self.describe(id, slot, now, &gated, count(expected));
-        let record = CycleRecord { cycle: cycle.clone(), delayed: fetched.delayed, cause: cause.clone() };
-        let kept = self.keep(&record, &universe, &gated).await;
-        kept.map_err(|fault| Failed { kind: FaultKind::Store, fault })?;
         *lock(&self.delayed) = fetched.delayed;
         lock(&self.attempts).published(slot, cycle.expected, cycle.fresh, cause.clone());
-        let summary = CycleSummary {
+        let mut summary = CycleSummary {
             source: self.provider.description().source,
             expected: cycle.expected,
             fresh: cycle.fresh,
@@ -324,13 +294,57 @@ impl MarketData {
             hedged: fetched.hedged,
             refused: fetched.refused.iter().map(|index| universe.listings()[*index].symbol.clone()).collect(),
             does_not_fit: fetched.plan.and_then(|plan| plan.warning),
-            duration_ms: (self.clock.now() - started).num_milliseconds(),
-            cause,
+            duration_ms: 0,
+            stored: false,
+            cause: cause.clone(),
         };
         let quotes = Columns::of(&gated.quotes);
-        let snapshot = Snapshot { universe, quotes, cycle };
-        self.show(Arc::new(snapshot));
+        let snapshot = Snapshot { universe: Arc::clone(&universe), quotes, cycle };
+        let published = self.publish(snapshot, &learned_quotes(&universe, &gated), fetched.delayed, cause).await;
+        published.map_err(|fault| Failed { kind: FaultKind::Store, fault })?;
+        summary.duration_ms = (self.clock.now() - started).num_milliseconds();
+        // It is shown and on the disk, so that the run is done; the database may take its time.
+        summary.stored = self.behind.drain().await.is_ok();
         Ok(summary)
+    }
+
+    /// Shows a cycle once it is on the disk. The bodies are rendered while it is written there.
+    async fn publish(
+        &self,
+        snapshot: Snapshot,
+        learned: &[(&str, &Quote)],
+        delayed: bool,
+        cause: Option<String>,
+    ) -> Result<(), JobError> {
+        let (statistics, day) = self.count(&snapshot);
+        let head = CycleHead { cycle: snapshot.cycle.clone(), delayed, cause, day };
+        let snapshot = Arc::new(snapshot);
+        let content = Bytes::from(KeptCycle::encode(&head, learned.iter().copied()));
+        let (kept, prepared) = tokio::join!(self.behind.keep(&head, content), async {
+            self.prepare(Arc::clone(&snapshot), Arc::new(statistics))
+        });
+        kept.map_err(|message| JobError::Retry { after: None, message })?;
+        let fresh = learned.iter().filter(|(_, quote)| !quote.flags.contains(QuoteFlags::NOT_REFRESHED));
+        self.history.add(&head, fresh.map(|(symbol, quote)| (*symbol, Point::of(quote))));
+        self.show(prepared);
+        Ok(())
+    }
+
+    /// The sessions before have changed: readers are told.
+    pub(super) fn tell_past_anew(&self) {
+        if let Some(published) = self.board.current() {
+            let (statistics, _) = self.count(&published.snapshot);
+            self.swap(self.prepare(Arc::clone(&published.snapshot), Arc::new(statistics)));
+        }
+    }
+
+    /// The statistics of a snapshot with the sessions before it, and what they say of its own session.
+    pub(super) fn count(&self, snapshot: &Snapshot) -> (Statistics, Option<MarketDay>) {
+        let mut statistics = Statistics::compute(snapshot);
+        let session = self.history.session_of(snapshot.cycle.finished_at);
+        let day = session.map(|session| MarketDay::of(session, &statistics));
+        statistics.past = self.history.past_with(day);
+        (statistics, day)
     }
 
     fn describe(&self, id: Uuid, slot: DateTime<Utc>, now: DateTime<Utc>, gated: &Gated, expected: u32) -> Cycle {
@@ -349,27 +363,22 @@ impl MarketData {
         }
     }
 
-    async fn keep(&self, record: &CycleRecord, universe: &Universe, gated: &Gated) -> Result<(), JobError> {
-        let listings = universe.listings();
-        let learned = gated.learned.iter().filter_map(|index| {
-            let quote = gated.quotes[*index].as_ref()?;
-            Some((listings[*index].symbol.as_str(), quote))
-        });
-        let learned: Vec<_> = learned.collect();
-        self.store.save_cycle(record, &learned).await.map_err(super::retention::retry)
-    }
-
     /// Where the session begins that a quote must belong to at `now`: the one under way, or the last one.
-    fn session_start(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+    pub(super) fn session_start(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         self.calendar.load().latest_session(now).map_or(now, |session| session.start())
     }
 
-    /// Shows a new snapshot.
-    fn show(&self, snapshot: Arc<Snapshot>) {
-        let cycle = &snapshot.cycle;
+    /// Shows a new state.
+    pub(super) fn show(&self, published: Published) {
+        let cycle = &published.snapshot.cycle;
         metrics::cycle_published(cycle.expected, cycle.fresh, cycle.completeness());
-        let statistics = Arc::new(Statistics::compute(&snapshot));
-        self.render(snapshot, statistics);
+        self.swap(published);
+    }
+
+    fn swap(&self, published: Published) {
+        if !self.board.publish(published) {
+            warn!("a newer cycle is shown already; this one is not");
+        }
     }
 
     /// Looks whether what readers are told is still true (the phase, the staleness and its cause change without a cycle)
@@ -389,11 +398,12 @@ impl MarketData {
             || meta.stale != verdict.stale
             || !verdict.stale && meta.cause != verdict.cause;
         if force || changed {
-            self.render(Arc::clone(&published.snapshot), Arc::clone(&published.statistics));
+            self.swap(self.prepare(Arc::clone(&published.snapshot), Arc::clone(&published.statistics)));
         }
     }
 
-    fn render(&self, snapshot: Arc<Snapshot>, statistics: Arc<Statistics>) {
+    /// Everything that readers see of a snapshot at the moment.
+    pub(super) fn prepare(&self, snapshot: Arc<Snapshot>, statistics: Arc<Statistics>) -> Published {
         let now = self.clock.now();
         let moment = self.calendar.load().at(now);
         let verdict = self.why_of(Some(&snapshot.cycle), now).verdict();
@@ -418,9 +428,7 @@ impl MarketData {
         };
         let bodies = Bodies::render(&snapshot, &statistics, &meta);
         let next_cycle = self.next_cycle(&meta, now);
-        if !self.board.publish(Published { snapshot, statistics, meta, bodies, next_cycle }) {
-            warn!("a newer cycle is shown already; this one is not");
-        }
+        Published { snapshot, statistics, meta, bodies, next_cycle }
     }
 
     /// When readers may expect news: the next slot, or any moment while something is being mended.
@@ -456,6 +464,13 @@ impl MarketData {
     }
 }
 
+/// The quotes that a cycle has brought, with their symbols.
+fn learned_quotes<'a>(universe: &'a Universe, gated: &'a Gated) -> Vec<(&'a str, &'a Quote)> {
+    let listings = universe.listings();
+    let quotes = gated.learned.iter().map(|index| (listings.get(*index), gated.quotes.get(*index)));
+    quotes.filter_map(|(listing, quote)| Some((listing?.symbol.as_str(), quote?.as_ref()?))).collect()
+}
+
 /// Why not every symbol is fresh; `None` when each is.
 fn cause_of(fetched: &Fetched, gated: &Gated, expected: usize, dormant: usize) -> Option<String> {
     if gated.fresh.len() == expected && expected > 0 {
@@ -477,6 +492,6 @@ fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

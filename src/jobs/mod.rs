@@ -1,18 +1,24 @@
 //! THE table of jobs. What runs when is read here, on one screen.
 
 pub mod audit;
+mod backfill;
+mod bars;
 mod component;
 mod dormancy;
 pub mod events;
+mod history;
 pub mod inbox;
 mod ingest;
 mod market_data;
 pub mod reconcile;
 pub mod renewals;
 pub mod replay;
+mod restore;
 mod retention;
+mod roll_up;
 pub mod universe;
 mod why;
+mod write_behind;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,15 +30,20 @@ use crate::calendar::SharedCalendars;
 use crate::config::Config;
 use crate::schedule::{ClockChange, JobSpec, Misfire, Overlap, Retry, Trigger};
 use crate::scheduler::Entry;
+pub use backfill::{BackfillError, BackfillPlan, BackfillRequest};
+pub use bars::{Bars, BarsQuery, Interval, NextBars, Row};
 pub use component::Component;
+pub use history::History;
 pub use inbox::{Inbox, NotStored};
 pub use ingest::Ingest;
 pub use market_data::{CycleSummary, MarketData};
 pub use reconcile::Reconcile;
 pub use renewals::Renewals;
 pub use retention::Retention;
+pub use roll_up::RolledUp;
 pub use universe::{UniverseFault, UniverseKeeper};
 pub use why::IngestStatus;
+pub use write_behind::{RecoverError, StoreLag, WriteBehind};
 
 /// Name, purpose, trigger, misfire, grace, deadline, tries. A slot is skipped while the run before it goes on; none of these jobs
 /// pauses itself however often it fails: each is worth every try.
@@ -64,7 +75,7 @@ pub fn table(config: &Config) -> Vec<JobSpec> {
             Trigger::Close(minutes(5)), Misfire::RunOnce, seconds(60), days(5), 20),
         spec(UNIVERSE, "reads the lists of what is traded",
             Trigger::SessionDay { at: half_past_three, change: ClockChange::default() }, Misfire::RunOnce, seconds(60), hours(6), 10),
-        spec(HISTORY, "forgets ledger and cycle rows past their retention",
+        spec(HISTORY, "rolls the session up into bars, takes splits in, forgets what is past its retention",
             Trigger::Close(minutes(30)), Misfire::RunOnce, seconds(60), days(5), 3),
     ];
     // Without credentials there is nobody to ask.
@@ -88,7 +99,7 @@ pub const INGEST_CLOSE: &str = "ingest-close";
 pub const UNIVERSE: &str = "universe";
 /// The comparison with PayPal.
 pub const RECONCILE: &str = "reconcile-paypal";
-/// Retention.
+/// Roll-up and retention.
 pub const HISTORY: &str = "history";
 
 /// The line of one job.

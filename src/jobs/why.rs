@@ -5,6 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::market_data::MarketData;
+use super::write_behind::StoreLag;
 use crate::ingest::{BreakerState, BreakerView, CurrentUniverse, ProgressView, RequestPlan};
 use crate::market::{Cycle, DelayClass, LicenceClass};
 use crate::metrics;
@@ -160,7 +161,7 @@ impl MarketData {
             universe: self.universe_facts(now),
             breaker: self.breaker_open(),
             does_not_fit: self.does_not_fit(),
-            store: None,
+            store: self.behind_of_store(),
         })
     }
 
@@ -173,6 +174,13 @@ impl MarketData {
     fn does_not_fit(&self) -> Option<DoesNotFit> {
         let RequestPlan { warning, shortest_cadence_seconds, .. } = self.plan();
         Some(DoesNotFit { words: warning?, shortest_cadence_seconds })
+    }
+
+    /// Only what the database has refused: each cycle waits for a moment.
+    fn behind_of_store(&self) -> Option<explain::StoreBehind> {
+        let StoreLag { cycles, since, fault, .. } = self.store_lag();
+        let (fault, _) = fault?;
+        Some(explain::StoreBehind { cycles: cycles as u64, since: since?, fault: Some(fault) })
     }
 
     /// The whole state of ingestion at `now`.

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::rows::{Active, Mover, Ranked, rows};
-use super::{Body, Meta, Ranking, SectorStatistics, Snapshot, StateId, Statistics, v1};
+use super::{Body, MarketPast, Meta, Ranking, SectorStatistics, Snapshot, StateId, Statistics, v1};
 
 /// Rows of each list in the statistics.
 const OVERVIEW_ROWS: usize = 5;
@@ -49,12 +49,23 @@ struct Overview {
 }
 
 #[derive(Serialize)]
+struct OverviewWithPast<'a> {
+    #[serde(flatten)]
+    now: Overview,
+    #[serde(flatten)]
+    past: &'a MarketPast,
+}
+
+/// The past stands in the overview and beside it: clients of both kinds are out there.
+#[derive(Serialize)]
 struct MarketStats<'a> {
-    market_overview: Overview,
+    market_overview: OverviewWithPast<'a>,
     top_gainers: Vec<Mover<'a>>,
     top_losers: Vec<Mover<'a>>,
     most_active: Vec<Active<'a>>,
     sectors: &'a [SectorStatistics],
+    #[serde(flatten)]
+    past: &'a MarketPast,
     last_updated: DateTime<Utc>,
     meta: &'a Meta,
 }
@@ -137,11 +148,12 @@ fn overview(statistics: &Statistics) -> Overview {
 fn market_stats(snapshot: &Snapshot, statistics: &Statistics, meta: &Meta) -> Body {
     let top = |which| first(statistics.ranked(which), OVERVIEW_ROWS);
     Body::render(&MarketStats {
-        market_overview: overview(statistics),
+        market_overview: OverviewWithPast { now: overview(statistics), past: &statistics.past },
         top_gainers: rows(snapshot, top(Ranking::TopGainers), Mover::of),
         top_losers: rows(snapshot, top(Ranking::TopLosers), Mover::of),
         most_active: rows(snapshot, top(Ranking::MostActive), Active::of),
         sectors: &statistics.sectors,
+        past: &statistics.past,
         last_updated: meta.as_of,
         meta,
     })

@@ -4,14 +4,17 @@ mod bars;
 mod bodies;
 mod body;
 mod classes;
+pub mod codec;
 mod columns;
 mod directory;
+mod points;
 mod price;
 mod query;
 mod quote;
 mod range;
 mod roster;
 mod rows;
+mod splits;
 mod state;
 mod statistics;
 mod stock;
@@ -21,7 +24,7 @@ pub mod v1;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -32,18 +35,20 @@ pub use body::{Body, Encoding, Variant};
 pub use classes::{DelayClass, LicenceClass};
 pub use columns::{Column, Columns};
 pub use directory::{Company, Directory, DirectoryKind, parse_companies};
+pub use points::{Bar, Hours, MarketDay, MarketPast, Point, QUARTER_HOUR, SessionPoints, daily, quarter_hours};
 pub use price::Price;
 pub use query::{ListQuery, QueryError, list, search};
 pub use quote::{Quote, QuoteFlags};
 pub use range::Range;
 pub use roster::{Changes, Counts, KnownSymbol, Selection, SilentSymbol, SymbolStatus, assemble, choose};
+pub use splits::{SplitFactor, adjusted_bar};
 pub use state::StateId;
 pub use statistics::{LONGEST_RANKING, Ranking, SectorStatistics, Statistics};
 pub use stock::{realtime, stock};
 pub use universe::{Listing, Universe, UniverseError};
 
 /// One pass of ingestion over the whole universe.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cycle {
     /// Id of its run.
     pub id: Uuid,

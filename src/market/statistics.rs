@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Column, Listing, Snapshot};
+use super::{Column, Listing, MarketPast, Snapshot};
 
 /// The longest ranking that is kept, and so the largest `limit`.
 pub const LONGEST_RANKING: usize = 100;
@@ -45,6 +45,8 @@ pub struct Statistics {
     pub top_losers: Vec<usize>,
     /// Indices of the universe, best first.
     pub most_active: Vec<usize>,
+    /// How it was in the sessions before, and is in this one. Not computed here: a snapshot does not know its past.
+    pub past: MarketPast,
 }
 
 /// One sector.
@@ -87,6 +89,7 @@ impl Statistics {
             top_gainers: Vec::new(),
             top_losers: Vec::new(),
             most_active: Vec::new(),
+            past: MarketPast::default(),
         };
         let mut sectors: BTreeMap<&str, SectorTally> = BTreeMap::new();
         let (mut rises, mut falls, mut volumes) = (Vec::new(), Vec::new(), Vec::new());

@@ -138,7 +138,12 @@ fn without_meta(body: &Body, depth: usize) -> String {
 
 fn bodies() -> Bodies {
     let snapshot = snapshot();
-    Bodies::render(&snapshot, &Statistics::compute(&snapshot), &meta(&snapshot))
+    let mut statistics = Statistics::compute(&snapshot);
+    let session = ten_in_the_morning().date_naive();
+    let friday =
+        MarketDay { session: session - chrono::TimeDelta::days(3), total: 7, gainers: 3, losers: 4, unchanged: 0 };
+    statistics.past = MarketPast::of(&[friday, MarketDay::of(session, &statistics)]);
+    Bodies::render(&snapshot, &statistics, &meta(&snapshot))
 }
 
 #[test]
@@ -151,7 +156,11 @@ fn the_market_at_a_glance() {
         "nasdaq_stocks":2,
         "gainers":2,
         "losers":2,
-        "unchanged":1
+        "unchanged":1,
+        "historical_dates":["2026-11-20","2026-11-23"],
+        "historical_gainers":[3,2],
+        "historical_losers":[4,2],
+        "historical_total":[7,6]
       },
       "top_gainers":[
         {"ticker":"BRK.A","name":"Berkshire Hathaway Inc.","current_price":700000.0,"price_change":7000.0,"price_change_today":7000.0,"price_change_percent":1.0101,"change_percent":1.0101},
@@ -171,6 +180,22 @@ fn the_market_at_a_glance() {
         {"name":"Financials","total":2,"gainers":1,"losers":1,"unchanged":0,"average_change_percent":0.5051},
         {"name":"Information Technology","total":1,"gainers":1,"losers":0,"unchanged":0,"average_change_percent":0.5886},
         {"name":"Materials","total":2,"gainers":0,"losers":1,"unchanged":1,"average_change_percent":-12.5}
+      ],
+      "historical_dates":[
+        "2026-11-20",
+        "2026-11-23"
+      ],
+      "historical_gainers":[
+        3,
+        2
+      ],
+      "historical_losers":[
+        4,
+        2
+      ],
+      "historical_total":[
+        7,
+        6
       ],
       "last_updated":"2026-11-23T15:00:00Z",
       "meta":{

@@ -3,9 +3,10 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::dialect::{Handle, on, within};
+use super::dialect::{Handle, Tx, on, within};
 use super::{Store, StoreError};
-use crate::market::{Cycle, Price, Quote, QuoteFlags};
+use crate::market::codec::{CycleHead, SymbolPoint, encode_points};
+use crate::market::{Cycle, MarketDay, Point, Price, Quote, QuoteFlags};
 
 /// A published cycle as it is kept.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,40 +84,34 @@ const POSTGRES_UPSERT: &str = concat!(
 );
 
 impl Store {
-    /// Keeps a cycle and the quotes it brought, both or neither. A quote never replaces a newer one, and the same cycle kept
-    /// twice changes nothing.
+    /// Keeps a cycle: the quotes it brought, its points of the session, and what the market as a whole was, all or nothing. A quote never
+    /// replaces a newer one, nor does the market as a whole, and the same cycle kept twice changes nothing. `quotes` may leave out those
+    /// of which a newer cycle is about to be kept; `points` may not.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn save_cycle(&self, record: &CycleRecord, quotes: &[(&str, &Quote)]) -> Result<(), StoreError> {
-        const INSERT: &str = "INSERT INTO cycles (id, slot, source, simulated, delayed, as_of, finished_at, expected, fresh, \
-             failed, cause) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (id) DO NOTHING";
-        let CycleRecord { cycle, delayed, cause } = record;
-        let id = cycle.id.to_string();
+    pub async fn save_cycle(
+        &self,
+        head: &CycleHead,
+        points: &[(&str, Point)],
+        quotes: &[(&str, &Quote)],
+    ) -> Result<(), StoreError> {
+        let id = head.cycle.id.to_string();
+        let symbols: Vec<&str> = points.iter().map(|(symbol, _)| *symbol).collect();
+        let ids = self.symbol_ids(&symbols).await?;
+        let mut numbered: Vec<SymbolPoint> = points
+            .iter()
+            .filter_map(|(symbol, point)| Some(SymbolPoint { symbol_id: *ids.get(*symbol)?, point: *point }))
+            .collect();
+        let points = encode_points(head.cycle.slot.timestamp(), &mut numbered);
         let mut tx = self.begin().await?;
         for rows in quotes.chunks(ROWS_AT_ONCE) {
             upsert_quotes(tx.handle(), &id, rows).await?;
         }
-        let counts = [cycle.expected, cycle.fresh, cycle.failed].map(i64::from);
-        let binds = (cycle.slot, cycle.source.as_str(), cycle.as_of, cycle.finished_at);
-        let [expected, fresh, failed] = counts;
-        on!(
-            tx.handle(),
-            INSERT,
-            [
-                &id,
-                binds.0,
-                binds.1,
-                cycle.simulated,
-                *delayed,
-                binds.2,
-                binds.3,
-                expected,
-                fresh,
-                failed,
-                cause.as_deref()
-            ]
-        )?;
+        insert_cycle(tx.handle(), head).await?;
+        if let Some(day) = &head.day {
+            insert_points(&mut tx, &head.cycle, day, points).await?;
+        }
         tx.commit().await
     }
 
@@ -153,6 +148,40 @@ impl Store {
     }
 }
 
+/// A slot that is tried again has the same cycle; what its last try has brought holds.
+async fn insert_cycle(handle: Handle<'_>, head: &CycleHead) -> Result<(), StoreError> {
+    const INSERT: &str = "INSERT INTO cycles (id, slot, source, simulated, delayed, as_of, finished_at, expected, fresh, \
+         failed, cause) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (id) DO UPDATE SET as_of = excluded.as_of, finished_at = excluded.finished_at, \
+         expected = excluded.expected, fresh = excluded.fresh, failed = excluded.failed, delayed = excluded.delayed, \
+         cause = excluded.cause WHERE excluded.finished_at > cycles.finished_at";
+    let CycleHead { cycle, delayed, cause, .. } = head;
+    let (id, source) = (cycle.id.to_string(), cycle.source.as_str());
+    let [expected, fresh, failed] = [cycle.expected, cycle.fresh, cycle.failed].map(i64::from);
+    let (slot, as_of, finished_at) = (cycle.slot, cycle.as_of, cycle.finished_at);
+    #[rustfmt::skip]
+    let binds = on!(handle, INSERT, [
+        id, slot, source, cycle.simulated, *delayed, as_of, finished_at, expected, fresh, failed, cause.as_deref(),
+    ]);
+    binds.map(|_| ())
+}
+
+/// The points of a session that was rolled up already are to be rolled up again.
+async fn insert_points(tx: &mut Tx, cycle: &Cycle, day: &MarketDay, points: Vec<u8>) -> Result<(), StoreError> {
+    const POINTS: &str = "INSERT INTO cycle_points (slot, finished_at, session, points) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (slot, finished_at) DO NOTHING";
+    const DAY: &str = "INSERT INTO market_days (session, slot, total, gainers, losers, unchanged) VALUES ($1, $2, $3, $4, $5, $6) \
+         ON CONFLICT (session) DO UPDATE SET slot = excluded.slot, total = excluded.total, gainers = excluded.gainers, \
+         losers = excluded.losers, unchanged = excluded.unchanged WHERE excluded.slot >= market_days.slot";
+    const AGAIN: &str = "UPDATE market_days SET rolled_up_at = NULL WHERE session = $1 AND rolled_up_at IS NOT NULL";
+    let (slot, session) = (cycle.slot, day.session);
+    let new = on!(tx.handle(), POINTS, [slot, cycle.finished_at, session, points])?;
+    on!(tx.handle(), DAY, [session, slot, day.total, day.gainers, day.losers, day.unchanged])?;
+    if new > 0 {
+        on!(tx.handle(), AGAIN, [session])?;
+    }
+    Ok(())
+}
+
 async fn upsert_quotes(handle: Handle<'_>, cycle: &str, rows: &[(&str, &Quote)]) -> Result<(), StoreError> {
     match handle {
         Handle::Sqlite(connection, deadline) => {
@@ -168,7 +197,9 @@ async fn upsert_quotes(handle: Handle<'_>, cycle: &str, rows: &[(&str, &Quote)])
                 row.push_bind(quote.volume).push_bind(quote.flags.0).push_bind(cycle);
             });
             insert.push(upsert!());
-            within(deadline, insert.build().execute(connection)).await?;
+            // Each number of rows is a statement of its own: only that of a full one is worth keeping prepared.
+            let whole = rows.len() == ROWS_AT_ONCE;
+            within(deadline, insert.build().persistent(whole).execute(connection)).await?;
         }
         Handle::Postgres(connection, route) => {
             let mut query = sqlx::query::<sqlx::Postgres>(POSTGRES_UPSERT)

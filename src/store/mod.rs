@@ -10,8 +10,10 @@ mod bulk;
 mod calendar_exceptions;
 mod clock_events;
 mod cycles;
+mod daily;
 mod dialect;
 mod dormant_symbols;
+mod history;
 mod instances;
 mod intake;
 mod job_runs;
@@ -42,6 +44,7 @@ pub use calendar_exceptions::ExceptionRow;
 pub use clock_events::ClockEvent;
 pub use cycles::{CycleRecord, StoredQuote};
 use dialect::{Connection, Tx, on, within};
+pub use history::{CyclePoints, SymbolSession};
 pub use instances::{Instance, Lease, Term};
 pub use job_runs::{Attempt, Finish, JobRun, NewRun, Origin, RunFilter, RunState};
 pub use jobs::KnownJob;
@@ -127,6 +130,7 @@ enum Db {
 pub struct Store {
     db: Db,
     deadline: Duration,
+    symbols: history::SymbolIds,
     /// Held for the life of the process that may write a SQLite file; released by the kernel however it ends.
     _lock: Option<Arc<File>>,
 }
@@ -146,7 +150,7 @@ impl Store {
             DatabaseTarget::Sqlite(path) => Self::open_sqlite(path, access, connections, deadline).await,
             DatabaseTarget::Postgres(url) => {
                 let server = Server::connect(target, url, connections, deadline).await?;
-                Ok(Self { db: Db::Postgres(server), deadline, _lock: None })
+                Ok(Self { db: Db::Postgres(server), deadline, symbols: Arc::default(), _lock: None })
             }
         }
     }
@@ -178,7 +182,7 @@ impl Store {
         };
         let write = pool(1, options.clone()).await.map_err(|error| unavailable(&target, &error))?;
         let read = pool(readers, options.read_only(true)).await.map_err(|error| unavailable(&target, &error))?;
-        Ok(Self { db: Db::Sqlite { write, read }, deadline, _lock: lock })
+        Ok(Self { db: Db::Sqlite { write, read }, deadline, symbols: Arc::default(), _lock: lock })
     }
 
     /// Whether no other process can have written since this one started (a SQLite file has one writer).

@@ -125,6 +125,7 @@ impl World {
         // Shown with a test that fails.
         bellwether::ops::telemetry::install("info", false, false);
         let database = Database::create(engine).await;
+        let file = tempfile::tempdir().unwrap();
         let mut all: Vec<(String, String)> = vec![
             ("BELLWETHER_LISTEN".into(), "127.0.0.1:0".into()),
             ("BELLWETHER_METRICS_LISTEN".into(), "127.0.0.1:0".into()),
@@ -132,8 +133,9 @@ impl World {
             ("BELLWETHER_SCHEDULE__CRON_WAKER".into(), "false".into()),
             ("DATABASE_URL".into(), database.url.clone()),
         ];
+        let journal = file.path().join("cycles").display().to_string();
+        all.push(("BELLWETHER_INGEST__JOURNAL__DIRECTORY".into(), journal));
         all.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let file = tempfile::tempdir().unwrap();
         std::fs::write(file.path().join("bellwether.toml"), "").unwrap();
         Self { clock: SimClock::at(instant(at)), database, settings: all, file }
     }
@@ -187,7 +189,7 @@ impl World {
             runtime.shutdown_timeout(PATIENCE);
         });
         let api = starts.recv_timeout(PATIENCE).unwrap();
-        (Doomed { kill, thread }, api)
+        (Doomed { api, kill, thread }, api)
     }
 
     /// The ledger of one job, oldest slot first, a line a row.
@@ -238,9 +240,12 @@ impl Running {
         (status, serde_json::from_str(&response.text().await.unwrap()).unwrap_or(Value::Null))
     }
 
-    /// Waits until market data is served and gives the statistics.
+    /// Waits until market data is served, and stored by a run that has ended, and gives the statistics.
     pub async fn stats(&self) -> Value {
-        eventually("market data is served", async || self.get("/api/market-stats/").await.0 == 200).await;
+        eventually("market data is served", async || {
+            self.get("/api/market-stats/").await.0 == 200 && self.daemon.scheduler.running() == 0
+        })
+        .await;
         self.get("/api/market-stats/").await.1
     }
 
@@ -255,6 +260,8 @@ impl Running {
 
 /// A daemon on threads of its own.
 pub struct Doomed {
+    /// Where it listens.
+    pub api: std::net::SocketAddr,
     kill: tokio::sync::oneshot::Sender<()>,
     thread: std::thread::JoinHandle<()>,
 }

@@ -264,6 +264,12 @@ pub const OPERATIONS: &[Operation] = &[
     },
     read("/api/v1/ingest/status", "ingestStatus", "market", "How ingestion does: the last cycle, the one under way, the source, the universe", &[], plain!("Anything")),
     read("/api/v1/ingest/why", "ingestWhy", "market", "Why the data is as it is: one sentence and its evidence", &[], plain!("Anything")),
+    operate("/api/v1/ingest/backfill", "backfillBars", "Takes the next unit of daily bars of the past from the provider", "BackfillBars"),
+    read("/api/v1/bars/{symbol}", "bars", "market", "Points, quarter-hour bars or daily bars of one symbol", &[
+        optional("interval", Form::OneOf(&["1d", "15m", "point"]), "What a bar spans; 1d if not given"),
+        optional("from", Form::Text, "A session's date, or an instant"), optional("to", Form::Date, "The last session; today if not given"),
+        optional("limit", Form::Whole, "How many, 1 to 1000"), optional("adjusted", Form::Flag, "Splits that came later are applied; true if not given"),
+    ], plain!("Bars")),
     look("/api/v1/jobs", "jobs", "Every job: trigger, policies, pause, last success, next slot", &[]),
     look("/api/v1/jobs/next", "nextFires", "The next fires", &[
         optional("limit", Form::Whole, "How many"), optional("after", Form::Instant, "Now if not given"),

@@ -60,6 +60,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Take daily bars of past sessions from the provider; run again, it goes on
+    Backfill(super::backfill::Arguments),
 }
 
 #[derive(Serialize)]
@@ -83,6 +85,10 @@ pub async fn run(
         Command::Status { watch, json } => return state::status(config, &clock, *watch, *json).await,
         Command::Why { json } => return state::why(config, &clock, *json).await,
         Command::Universe { list, json } => return universe::run(config, *list, *json).await,
+        Command::Backfill(arguments) => {
+            telemetry::install(log.unwrap_or("warn"), config.log_json, false);
+            return super::backfill::run(arguments, config, clock).await.map(|()| ExitCode::SUCCESS);
+        }
     };
     telemetry::install(log.unwrap_or("warn"), config.log_json, false);
     let parts = Parts::assemble(config, clock).await?;
@@ -128,7 +134,7 @@ async fn once(config: &Config, parts: &Parts, json: bool) -> anyhow::Result<Exit
         warn!(error = %fault, "the list of symbols could not be read; the built-in one stands in");
     }
     // What is known of symbols that fail now stays known.
-    parts.market.restore().await?;
+    parts.market.recover().await?;
     let Some(ticket) = parts.ledger.claim_now(&spec, Origin::Manual).await? else {
         bail!("another cycle began in the same microsecond; try again");
     };
@@ -169,7 +175,12 @@ fn show(summary: &CycleSummary, json: bool) -> anyhow::Result<()> {
     }
     let CycleSummary { source, expected, fresh, completeness, requests, duration_ms, .. } = summary;
     let cause = summary.cause.as_deref().map(|cause| format!("\nnot complete: {cause}")).unwrap_or_default();
+    let pending = if summary.stored {
+        ""
+    } else {
+        "\nthe database has not taken it yet; the next start stores it from the journal"
+    };
     output::print(&format!(
-        "{fresh} of {expected} symbols from {source} in {duration_ms} ms and {requests} request(s), completeness {completeness}{cause}\n"
+        "{fresh} of {expected} symbols from {source} in {duration_ms} ms and {requests} request(s), completeness {completeness}{cause}{pending}\n"
     ))
 }

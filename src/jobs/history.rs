@@ -1,0 +1,127 @@
+//! The past as the daemon holds it: the points of the session under way in memory, and how the market ended in the sessions before.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, NaiveDate, Utc};
+
+use crate::calendar::SharedCalendars;
+use crate::clock::SharedClock;
+use crate::market::codec::CycleHead;
+use crate::market::{MarketDay, MarketPast, Point, SessionPoints};
+use crate::store::{Store, StoreError};
+
+/// What is known of the past without asking the database.
+pub struct History {
+    pub(super) store: Store,
+    pub(super) clock: SharedClock,
+    pub(super) calendar: Arc<SharedCalendars>,
+    today: Mutex<Today>,
+    /// In order of their dates, the newest last.
+    days: Mutex<Vec<MarketDay>>,
+}
+
+#[derive(Default)]
+struct Today {
+    points: SessionPoints,
+    /// Slot and end of the last cycle that is in it.
+    until: Option<(DateTime<Utc>, DateTime<Utc>)>,
+}
+
+impl std::fmt::Debug for History {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("History").field("session", &lock(&self.today).points.session()).finish_non_exhaustive()
+    }
+}
+
+impl History {
+    /// Nothing is known yet.
+    pub fn new(store: Store, clock: SharedClock, calendar: Arc<SharedCalendars>) -> Self {
+        Self { store, clock, calendar, today: Mutex::default(), days: Mutex::default() }
+    }
+
+    /// The session that a cycle which ended at `at` belongs to: the one under way, or the last one.
+    pub fn session_of(&self, at: DateTime<Utc>) -> Option<NaiveDate> {
+        self.calendar.load().latest_session(at).map(|session| session.date)
+    }
+
+    /// Reads what the database has and this process has not seen yet.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn load(&self) -> Result<(), StoreError> {
+        let days = self.store.market_days(MarketPast::LONGEST as u32).await?;
+        *lock(&self.days) = days;
+        let Some(session) = self.session_of(self.clock.now()) else { return Ok(()) };
+        let mut until = lock(&self.today).of(session).until;
+        let symbols = self.store.symbols_by_id().await?;
+        loop {
+            let cycles = self.store.cycle_points(session, until).await?;
+            let Some(last) = cycles.last() else { return Ok(()) };
+            until = Some((last.slot, last.finished_at));
+            let mut today = lock(&self.today);
+            let today = today.of(session);
+            for point in cycles.iter().flat_map(|cycle| &cycle.points) {
+                if let Some(symbol) = symbols.get(&point.symbol_id) {
+                    today.points.push(symbol, point.point);
+                }
+            }
+            today.until = today.until.max(until);
+        }
+    }
+
+    /// Takes in a cycle that is about to be shown.
+    pub fn add<'a>(&self, head: &CycleHead, points: impl Iterator<Item = (&'a str, Point)>) {
+        let Some(day) = head.day else { return };
+        *lock(&self.days) = self.days_with(day);
+        let mut today = lock(&self.today);
+        if day.session < today.points.session() {
+            return;
+        }
+        let today = today.of(day.session);
+        for (symbol, point) in points {
+            today.points.push(symbol, point);
+        }
+        today.until = today.until.max(Some((head.cycle.slot, head.cycle.finished_at)));
+    }
+
+    /// The last sessions, `day` the newest of them.
+    pub fn past_with(&self, day: Option<MarketDay>) -> MarketPast {
+        let days = day.map_or_else(|| lock(&self.days).clone(), |day| self.days_with(day));
+        MarketPast::of(&days)
+    }
+
+    fn days_with(&self, day: MarketDay) -> Vec<MarketDay> {
+        let mut days = lock(&self.days).clone();
+        days.retain(|known| known.session < day.session);
+        days.push(day);
+        let surplus = days.len().saturating_sub(MarketPast::LONGEST);
+        days.drain(..surplus);
+        days
+    }
+
+    /// The session in memory, and the points of one symbol in it.
+    pub fn today(&self, symbol: &str) -> (NaiveDate, Vec<Point>) {
+        let today = lock(&self.today);
+        (today.points.session(), today.points.points(symbol))
+    }
+
+    /// Points in memory, and the bytes they take.
+    pub fn in_memory(&self) -> (usize, usize) {
+        let today = lock(&self.today);
+        (today.points.len(), today.points.allocated())
+    }
+}
+
+impl Today {
+    /// The same session goes on; another begins anew.
+    fn of(&mut self, session: NaiveDate) -> &mut Self {
+        if self.points.session() != session {
+            *self = Self { points: SessionPoints::of(session), until: None };
+        }
+        self
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,185 @@
+//! Conformance of what the store keeps of the past.
+
+use bellwether::market::codec::{CycleHead, decode_points, encode_bars, encode_track};
+use bellwether::market::{Bar, MarketDay, Point, QUARTER_HOUR};
+use bellwether::store::{Store, SymbolSession};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+
+use crate::harness::{Database, Engine, instant};
+use crate::store::{cycle, quote};
+
+on_both_engines!(
+    the_points_of_a_cycle_are_kept_once_and_read_in_order,
+    symbols_get_one_number_each_whoever_gives_it,
+    a_session_is_rolled_up_whole_and_read_by_symbol,
+    what_is_old_is_forgotten_once_it_is_rolled_up,
+);
+
+const SESSION: &str = "2027-03-15";
+
+fn date(text: &str) -> NaiveDate {
+    text.parse().unwrap()
+}
+
+fn head(slot: DateTime<Utc>, session: &str, gainers: i64) -> CycleHead {
+    let day = MarketDay { session: date(session), total: 3, gainers, losers: 1, unchanged: 0 };
+    CycleHead { day: Some(day), ..cycle(slot) }
+}
+
+fn point(slot: DateTime<Utc>, price: i64) -> Point {
+    Point { at: slot.timestamp() - 3, price, volume: Some(price * 2) }
+}
+
+/// Each point as `SYMBOL price`, cycle by cycle.
+async fn read(store: &Store, session: &str) -> Vec<Vec<String>> {
+    let symbols = store.symbols_by_id().await.unwrap();
+    let mut after = None;
+    let mut read = Vec::new();
+    loop {
+        let cycles = store.cycle_points(date(session), after).await.unwrap();
+        let Some(last) = cycles.last() else { return read };
+        after = Some((last.slot, last.finished_at));
+        for cycle in cycles {
+            let shown = cycle.points.iter().map(|p| format!("{} {}", symbols[&p.symbol_id], p.point.price));
+            let mut shown: Vec<_> = shown.collect();
+            shown.sort();
+            read.push(shown);
+        }
+    }
+}
+
+async fn the_points_of_a_cycle_are_kept_once_and_read_in_order(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let first = instant("2027-03-15T13:30:00Z");
+    let slots: Vec<_> = (0..25).map(|n| first + TimeDelta::seconds(180) * n).collect();
+    for (n, slot) in slots.iter().enumerate().rev() {
+        let points = [("MSFT", point(*slot, n as i64 + 1)), ("BRK.A", point(*slot, 7_123_455_000))];
+        store.save_cycle(&head(*slot, SESSION, n as i64), &points, &[("MSFT", &quote(*slot, 5))]).await.unwrap();
+    }
+    let again = head(slots[3], SESSION, 99);
+    store.save_cycle(&again, &[("MSFT", point(slots[3], 77))], &[]).await.unwrap();
+    let second_try = CycleHead {
+        cycle: bellwether::market::Cycle { finished_at: slots[3] + TimeDelta::seconds(30), ..again.cycle.clone() },
+        ..again
+    };
+    store.save_cycle(&second_try, &[("AAPL", point(slots[3], 88))], &[]).await.unwrap();
+    let read = read(&store, SESSION).await;
+    assert_eq!(read.len(), 26, "a slot that was tried twice has both, one that was stored twice has one");
+    assert_eq!(
+        (&read[0], &read[3], &read[4]),
+        (
+            &vec!["BRK.A 7123455000".to_owned(), "MSFT 1".to_owned()],
+            &vec!["BRK.A 7123455000".to_owned(), "MSFT 4".to_owned()],
+            &vec!["AAPL 88".to_owned()],
+        )
+    );
+    let days = store.market_days(10).await.unwrap();
+    assert_eq!((days.len(), days[0].gainers), (1, 24), "the last slot says how the market ended");
+    for (n, session) in ["2027-03-10", "2027-03-12", "2027-03-11"].iter().enumerate() {
+        store.save_cycle(&head(instant("2027-03-10T15:00:00Z"), session, n as i64), &[], &[]).await.unwrap();
+    }
+    let days = store.market_days(3).await.unwrap();
+    assert_eq!(days.iter().map(|day| day.gainers).collect::<Vec<_>>(), [2, 1, 24], "the newest, oldest first");
+    store.save_cycle(&cycle(slots[7]), &[("MSFT", point(slots[7], 1))], &[]).await.unwrap();
+    assert_eq!(crate::store_history::read(&store, SESSION).await.len(), 26, "without a session there are no points");
+}
+
+async fn symbols_get_one_number_each_whoever_gives_it(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let names: Vec<String> = (0..3_000).map(|n| format!("S{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let ids = if engine == Engine::Postgres {
+        // Two instances that see the same new symbols at the same time.
+        let other = database.store().await;
+        let (half, all) = tokio::join!(other.symbol_ids(&names[1_000..]), store.symbol_ids(&names));
+        let (half, all) = (half.unwrap(), all.unwrap());
+        assert!(half.iter().all(|(symbol, id)| all.get(symbol) == Some(id)));
+        all
+    } else {
+        store.symbol_ids(&names).await.unwrap()
+    };
+    let numbers: std::collections::BTreeSet<i64> = names.iter().map(|name| ids[*name]).collect();
+    assert_eq!(numbers.len(), 3_000);
+    assert_eq!(store.symbol_ids(&["S7"]).await.unwrap()["S7"], ids["S7"]);
+    assert_eq!(store.symbol_id("S7").await.unwrap(), Some(ids["S7"]));
+    assert_eq!(store.symbol_id("NEVER").await.unwrap(), None);
+    assert_eq!(store.symbols_by_id().await.unwrap()[&ids["S2999"]].as_ref(), "S2999");
+}
+
+fn bar(at: i64, close: i64) -> Bar {
+    Bar { at, open: 100, high: close.max(100), low: 90, close, volume: Some(5) }
+}
+
+fn rolled_up(symbol_id: i64, close: i64) -> SymbolSession {
+    let points = [Point { at: 10, price: 100, volume: None }, Point { at: 190, price: close, volume: None }];
+    let bars = encode_bars(QUARTER_HOUR, &[bar(QUARTER_HOUR, close)]);
+    SymbolSession { symbol_id, points: encode_track(&points), bars, daily: Some(bar(0, close)) }
+}
+
+async fn a_session_is_rolled_up_whole_and_read_by_symbol(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let now = instant("2027-03-15T20:30:00Z");
+    for session in ["2027-03-12", SESSION, "2027-03-16"] {
+        store.save_cycle(&head(now, session, 1), &[("A", point(now, 5))], &[]).await.unwrap();
+    }
+    let early = [date("2027-03-12"), date(SESSION)];
+    assert_eq!(store.sessions_to_roll_up(date(SESSION)).await.unwrap(), early);
+    let many: Vec<_> = (1..=4_100).map(|id| rolled_up(id, 120)).collect();
+    store.save_session(early[0], &many, true, now).await.unwrap();
+    store.save_session(early[1], &[rolled_up(1, 130), rolled_up(2, 140)], true, now).await.unwrap();
+    assert!(store.sessions_to_roll_up(date(SESSION)).await.unwrap().is_empty());
+    let all = (date("2027-01-01"), date("2027-12-31"));
+    let points = store.points_of(1, all.0, all.1, 10).await.unwrap();
+    assert_eq!(
+        points.iter().map(|(session, points)| (*session, points[1].price)).collect::<Vec<_>>(),
+        [(early[0], 120), (early[1], 130)]
+    );
+    assert_eq!(store.points_of(4_100, all.0, all.1, 10).await.unwrap().len(), 1);
+    assert_eq!(store.points_of(1, all.0, all.1, 1).await.unwrap().len(), 1, "no more sessions than asked for");
+    assert_eq!(store.points_of(1, early[1], all.1, 10).await.unwrap().len(), 1);
+    let bars = store.quarter_hours_of(1, all.0, early[0], 10).await.unwrap();
+    assert_eq!(bars, [(early[0], vec![bar(QUARTER_HOUR, 120)])]);
+    // Again, of a part of the points only: what is there stays.
+    store.save_session(early[0], &[rolled_up(1, 150), rolled_up(9_999, 150)], false, now).await.unwrap();
+    assert_eq!(store.quarter_hours_of(1, all.0, early[0], 10).await.unwrap()[0].1[0].close, 120);
+    assert_eq!(store.quarter_hours_of(9_999, all.0, early[0], 10).await.unwrap()[0].1[0].close, 150);
+    assert_eq!(store.points_of(1, all.0, early[0], 10).await.unwrap()[0].1[1].price, 150);
+    // And again, of all.
+    store.save_session(early[0], &[rolled_up(1, 160)], true, now).await.unwrap();
+    assert_eq!(store.quarter_hours_of(1, all.0, early[0], 10).await.unwrap()[0].1[0].close, 160);
+    // New points of a session that was rolled up.
+    let late = head(now + TimeDelta::seconds(180), SESSION, 1);
+    store.save_cycle(&late, &[("A", point(now, 6))], &[]).await.unwrap();
+    assert_eq!(store.sessions_to_roll_up(date(SESSION)).await.unwrap(), [date(SESSION)]);
+    store.save_session(date(SESSION), &[], true, now).await.unwrap();
+    store.save_cycle(&late, &[("A", point(now, 6))], &[]).await.unwrap();
+    assert!(store.sessions_to_roll_up(date(SESSION)).await.unwrap().is_empty(), "the same again is nothing new");
+}
+
+async fn what_is_old_is_forgotten_once_it_is_rolled_up(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let now = instant("2027-03-15T20:30:00Z");
+    let sessions = ["2027-03-11", "2027-03-12", SESSION];
+    for (n, session) in sessions.iter().enumerate() {
+        let slot = now - TimeDelta::days(3 - n as i64);
+        store.save_cycle(&head(slot, session, 1), &[("A", point(slot, 5))], &[]).await.unwrap();
+    }
+    for session in &sessions[1..] {
+        store.save_session(date(session), &[rolled_up(1, 120)], true, now).await.unwrap();
+    }
+    assert_eq!(store.prune_history(date(SESSION), date("2027-03-12"), date(SESSION)).await.unwrap(), 2);
+    let left = async |session: &str| read(&store, session).await.len();
+    assert_eq!(
+        (left("2027-03-11").await, left("2027-03-12").await, left(SESSION).await),
+        (1, 0, 1),
+        "what is not rolled up stays"
+    );
+    let all = (date("2027-01-01"), date("2027-12-31"));
+    assert_eq!(store.points_of(1, all.0, all.1, 10).await.unwrap().len(), 1);
+    assert_eq!(store.quarter_hours_of(1, all.0, all.1, 10).await.unwrap().len(), 2);
+    assert!(decode_points(0, &[255]).is_err());
+}

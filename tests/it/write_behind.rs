@@ -1,0 +1,243 @@
+//! What readers see is on the disk before they see it, and in the database as soon as it takes it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value;
+
+use crate::faketime::is_long;
+use crate::harness::{Doomed, Engine, Running, World, client, eventually, instant, write_universe};
+
+/// The database goes on, and takes no cycle.
+const REFUSE: &str = "ALTER TABLE cycle_points RENAME TO cycle_points_away";
+const ACCEPT: &str = "ALTER TABLE cycle_points_away RENAME TO cycle_points";
+
+async fn world(engine: Engine, settings: &[(&str, &str)]) -> World {
+    let mut world = World::at("2027-03-15T13:29:00Z", engine, settings).await;
+    let universe = world.file.path().join("universe.csv");
+    write_universe(&universe, (0..40).map(|n| format!("S{n:02}")));
+    world.set("BELLWETHER_INGEST__UNIVERSE__FILE", &universe.display().to_string());
+    world
+}
+
+async fn stats(doomed: &Doomed) -> Option<Value> {
+    let url = format!("http://{}/api/market-stats/", doomed.api);
+    let response = client().get(url).send().await.ok()?;
+    serde_json::from_str(&response.text().await.ok()?).ok()
+}
+
+/// Moves on to `at` and waits until its cycle is shown.
+async fn shown_at(world: &World, running: &Running, at: &str) -> Value {
+    let before = running.stats().await;
+    world.advance_to(running, instant(at)).await;
+    eventually("another cycle is shown", async || {
+        running.stats().await["meta"]["cycle_id"] != before["meta"]["cycle_id"]
+    })
+    .await;
+    running.stats().await
+}
+
+fn journals(world: &World) -> usize {
+    std::fs::read_dir(world.file.path().join("cycles")).map_or(0, Iterator::count)
+}
+
+async fn killed_between_showing_and_storing(engine: Engine) {
+    let world = world(engine, &[("BELLWETHER_SCHEDULE__LEASE_SECONDS", "2")]).await;
+    let doomed = world.start_to_kill();
+    eventually("it serves", async || stats(&doomed).await.is_some_and(|stats| stats["meta"]["cycle_id"].is_string()))
+        .await;
+    let first = stats(&doomed).await.unwrap();
+    let stored = "SELECT CAST(COUNT(*) AS TEXT) FROM cycles";
+    eventually("the first cycle is stored", async || world.database.query(stored).await == ["1"]).await;
+    world.database.execute(REFUSE.to_owned()).await;
+    world.clock.advance_to(instant("2027-03-15T13:30:00Z"));
+    eventually("the next cycle is shown", async || {
+        stats(&doomed).await.unwrap()["meta"]["cycle_id"] != first["meta"]["cycle_id"]
+    })
+    .await;
+    let shown = stats(&doomed).await.unwrap();
+    doomed.kill();
+    assert_eq!((world.database.query(stored).await, journals(&world)), (vec!["1".to_owned()], 1));
+    world.database.execute(ACCEPT.to_owned()).await;
+    let running = world.start().await;
+    let after = running.get("/api/market-stats/").await.1;
+    assert_eq!(
+        (&after["meta"]["cycle_id"], &after["top_gainers"]),
+        (&shown["meta"]["cycle_id"], &shown["top_gainers"])
+    );
+    assert_eq!(after["market_overview"], shown["market_overview"]);
+    let points = "SELECT CAST(COUNT(*) AS TEXT) FROM cycle_points";
+    assert!(world.database.query(points).await[0].parse::<u32>().unwrap() >= 1);
+    assert_eq!(journals(&world), 0, "the database has everything");
+    // On PostgreSQL the run that was cut off is taken over when its process has been silent for long enough, which is another story.
+    running.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_showing_and_storing_readers_do_not_go_back_sqlite() {
+    killed_between_showing_and_storing(Engine::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_showing_and_storing_readers_do_not_go_back_postgres() {
+    killed_between_showing_and_storing(Engine::Postgres).await;
+}
+
+async fn the_database_takes_no_cycles_for_a_while(engine: Engine) {
+    let world = world(engine, &[]).await;
+    let running = world.start().await;
+    running.stats().await;
+    eventually("the first cycle is stored", async || running.daemon.market.store_lag().cycles == 0).await;
+    world.database.execute(REFUSE.to_owned()).await;
+    let slots = ["13:30", "13:33", "13:36", "13:39", "13:42"].map(|at| format!("2027-03-15T{at}:00Z"));
+    for (n, slot) in slots.iter().enumerate() {
+        shown_at(&world, &running, slot).await;
+        let lag = running.daemon.market.store_lag();
+        assert_eq!((lag.cycles, lag.since), (n + 1, Some(instant(&slots[0]))));
+        assert!(lag.journal_bytes > 500 * (n as u64 + 1), "{lag:?}");
+        assert!(lag.fault.unwrap().0.contains("cycle_points"));
+    }
+    let report = world.ledger(&running, "ingest").await.pop().unwrap();
+    assert!(report.stats.unwrap().contains("\"stored\":false"), "the run says so");
+    world.database.execute(ACCEPT.to_owned()).await;
+    eventually("the database has caught up", async || {
+        world.clock.advance(TimeDelta::seconds(1));
+        running.daemon.market.store_lag() == bellwether::jobs::StoreLag::default()
+    })
+    .await;
+    let count = async |sql: &str| world.database.query(sql).await.join(" ");
+    assert_eq!(count("SELECT CAST(COUNT(*) AS TEXT) FROM cycle_points").await, "6", "no points are lost");
+    assert_eq!(count("SELECT CAST(COUNT(*) AS TEXT) FROM cycles").await, "6");
+    let newest = running.stats().await["meta"]["cycle_id"].as_str().unwrap().to_owned();
+    assert_eq!(count("SELECT DISTINCT cycle_id FROM quotes").await, newest, "each quote is of the newest cycle");
+    running.stop().await;
+    assert_eq!(journals(&world), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_takes_no_cycles_for_a_while_and_nothing_is_lost_sqlite() {
+    the_database_takes_no_cycles_for_a_while(Engine::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_takes_no_cycles_for_a_while_and_nothing_is_lost_postgres() {
+    the_database_takes_no_cycles_for_a_while(Engine::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_journal_cycles_are_stored_first_and_without_both_refused() {
+    let world = world(Engine::Sqlite, &[]).await;
+    // The directory of the journal is a file.
+    std::fs::write(world.file.path().join("cycles"), "").unwrap();
+    let error = bellwether::daemon::Daemon::start(world.config(), Arc::clone(&world.clock) as _).await.err().unwrap();
+    assert!(error.to_string().contains("the journal"), "{error}");
+    std::fs::remove_file(world.file.path().join("cycles")).unwrap();
+    let running = world.start().await;
+    running.stats().await;
+    eventually("the first cycle is stored", async || running.daemon.market.store_lag().cycles == 0).await;
+    let good = shown_at(&world, &running, "2027-03-15T13:30:00Z").await;
+    running.stop().await;
+    // It is taken away while the daemon runs, before its first cycle.
+    let running = world.start().await;
+    std::fs::remove_dir_all(world.file.path().join("cycles")).unwrap();
+    std::fs::write(world.file.path().join("cycles"), "").unwrap();
+    let shown = shown_at(&world, &running, "2027-03-15T13:33:00Z").await;
+    assert_ne!(shown["meta"]["as_of"], good["meta"]["as_of"]);
+    assert_eq!(world.database.query("SELECT CAST(COUNT(*) AS TEXT) FROM cycle_points").await, ["3"]);
+    world.database.execute(REFUSE.to_owned()).await;
+    world.advance_to(&running, instant("2027-03-15T13:36:00Z")).await;
+    eventually("readers are told why", async || {
+        running.stats().await["meta"]["cause"].as_str().is_some_and(|cause| {
+            cause.contains("13:36:00 UTC failed: neither the journal nor the database takes the cycle")
+        })
+    })
+    .await;
+    assert_eq!(running.stats().await["meta"]["cycle_id"], shown["meta"]["cycle_id"]);
+    running.stop().await;
+}
+
+/// What a reader has seen, in its order: the cycle and the time of its newest quote.
+struct Reader {
+    seen: HashMap<String, (DateTime<Utc>, Value)>,
+    last: Option<(String, DateTime<Utc>)>,
+    answers: usize,
+}
+
+impl Reader {
+    /// The same cycle has the same numbers, and no cycle comes after a newer one.
+    fn look(&mut self, stats: &Value) {
+        let Some(cycle) = stats["meta"]["cycle_id"].as_str() else { return };
+        let as_of: DateTime<Utc> = stats["meta"]["as_of"].as_str().unwrap().parse().unwrap();
+        let numbers = Value::from(vec![
+            stats["market_overview"].clone(),
+            stats["top_gainers"].clone(),
+            stats["most_active"].clone(),
+        ]);
+        // A slot that is tried again after a kill has the same cycle, with newer quotes.
+        let key = format!("{cycle} of {as_of}");
+        let (_, first) = self.seen.entry(key).or_insert_with(|| (as_of, numbers.clone()));
+        assert_eq!(*first, numbers, "half of a cycle");
+        if let Some((last, last_as_of)) = &self.last {
+            assert!(last == cycle || *last_as_of <= as_of, "{cycle} of {as_of} after {last} of {last_as_of}");
+        }
+        self.last = Some((cycle.to_owned(), as_of));
+        self.answers += 1;
+    }
+}
+
+/// Reads as fast as answers come, whatever happens to the daemon, until it is told to stop.
+async fn keep_reading(api: Arc<std::sync::Mutex<Option<std::net::SocketAddr>>>, stop: Arc<AtomicBool>) -> Reader {
+    let http = client();
+    let mut reader = Reader { seen: HashMap::new(), last: None, answers: 0 };
+    while !stop.load(Ordering::Acquire) {
+        let address = *api.lock().unwrap();
+        let Some(address) = address else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        // A daemon that is being killed does not answer, or not whole.
+        let Ok(response) = http.get(format!("http://{address}/api/market-stats/")).send().await else { continue };
+        let Ok(text) = response.text().await else { continue };
+        if let Ok(stats) = serde_json::from_str(&text) {
+            reader.look(&stats);
+        }
+    }
+    reader
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_sees_no_half_cycle_and_none_again_through_kills_and_restarts() {
+    let world = world(Engine::Sqlite, &[("BELLWETHER_INGEST__CADENCE_SECONDS", "20")]).await;
+    let (cycles, lives) = if is_long() { (1_000, 40) } else { (40, 4) };
+    let (api, stop) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+    let reading = tokio::spawn(keep_reading(Arc::clone(&api), Arc::clone(&stop)));
+    world.clock.advance_to(instant("2027-03-15T13:30:00Z"));
+    for life in 0..lives {
+        let doomed = world.start_to_kill();
+        *api.lock().unwrap() = Some(doomed.api);
+        eventually("it serves", async || stats(&doomed).await.is_some_and(|stats| stats["meta"]["as_of"].is_string()))
+            .await;
+        for n in 0..cycles / lives {
+            let before = stats(&doomed).await.unwrap();
+            world.clock.advance(TimeDelta::seconds(20));
+            // The last one is not waited for: it may be anywhere when the daemon is killed.
+            if n + 1 < cycles / lives || life % 2 == 0 {
+                eventually("another cycle is shown", async || {
+                    world.clock.advance(TimeDelta::milliseconds(50));
+                    stats(&doomed).await.unwrap()["meta"]["cycle_id"] != before["meta"]["cycle_id"]
+                })
+                .await;
+            }
+        }
+        doomed.kill();
+    }
+    stop.store(true, Ordering::Release);
+    let reader = reading.await.unwrap();
+    assert!(
+        reader.seen.len() * 10 >= cycles * 9 && reader.answers >= cycles,
+        "{} of {cycles} cycles seen",
+        reader.seen.len()
+    );
+}
