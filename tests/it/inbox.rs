@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bellwether::store::{EventFilter, EventStatus};
+use bellwether::store::{EventFilter, EventStatus, RunFilter, RunState};
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
@@ -145,7 +145,8 @@ async fn poison_ends_dead_takes_nobody_along_and_is_replayed_with_its_verdict() 
 
 /// Killed again and again under load: whatever was acknowledged is there afterwards, and has its one effect.
 async fn killed_under_load_what_was_acknowledged_has_its_one_effect(engine: Engine) {
-    let (world, paypal) = world_with_paypal(engine, &[]).await;
+    // On the shared database whoever was killed must fall silent first, in real time.
+    let (world, paypal) = world_with_paypal(engine, &[("BELLWETHER_SCHEDULE__LEASE_SECONDS", "2")]).await;
     let acknowledged = Arc::new(std::sync::Mutex::new(Vec::new()));
     let sent = Arc::new(AtomicUsize::new(0));
     for round in 0..4 {
@@ -195,6 +196,13 @@ async fn killed_under_load_what_was_acknowledged_has_its_one_effect(engine: Engi
     }
     let twice = "SELECT user_id FROM payments GROUP BY user_id HAVING COUNT(*) > 1";
     assert!(world.database.query(twice).await.is_empty());
+    // Runs that the killed ones had are taken over, or written off, by a planner that looks.
+    eventually("no run is left under way", async || {
+        world.clock.advance(TimeDelta::seconds(1));
+        let filter = RunFilter { state: Some(RunState::Running), limit: 10, ..RunFilter::default() };
+        running.daemon.store.list_runs(&filter).await.unwrap().is_empty()
+    })
+    .await;
     running.stop().await;
 }
 
