@@ -312,6 +312,7 @@ impl Daemon {
             renewals_spec: renewals_spec.unwrap_or_else(|| unreachable!("the table has a line for renewals")),
             inbox: inbox.inbox,
             verifier: inbox.verifier,
+            webhook_sources: config.webhook_sources.clone(),
             lifecycle: Arc::clone(&self.lifecycle),
             cron_secrets: config.cron_secrets.clone(),
             operator_tokens: config.operator_tokens.clone(),

@@ -36,7 +36,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::calendar::SharedCalendars;
 use crate::clock::SharedClock;
-use crate::config::{HttpConfig, SiteConfig};
+use crate::config::{HttpConfig, SiteConfig, WebhookSource};
 use crate::ingest::Board;
 use crate::jobs::{Inbox, MarketData, Renewals};
 use crate::ops::calendars::CalendarKeeper;
@@ -109,6 +109,8 @@ pub struct App {
     pub renewals_spec: JobSpec,
     /// Where deliveries are stored.
     pub inbox: Inbox,
+    /// Senders of the site's own events.
+    pub webhook_sources: Vec<WebhookSource>,
     /// What tells genuine deliveries of PayPal.
     pub verifier: Arc<Verifier>,
     /// Where the daemon is in its life.

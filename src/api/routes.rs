@@ -76,6 +76,7 @@ fn site() -> Vec<Line> {
         ("/api/referrals/webhook/mark-paid", Write, post(referrals::mark_paid)),
         ("/paypal/webhook", Write, post(webhooks::paypal)),
         ("/api/webhooks/paypal", Write, post(webhooks::paypal)),
+        ("/api/webhooks/:source", Write, post(webhooks::site)),
         ("/api/billing/paypal-webhook", Write, post(webhooks::paypal)),
     ]
 }

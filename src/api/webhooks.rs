@@ -16,7 +16,7 @@ use super::query::{Query, bad_parameter};
 use crate::jobs::{NotStored, replay};
 use crate::metrics;
 use crate::store::{EventFilter, Intake, NewEvent, NewRefusal, StoreError};
-use crate::webhooks::{Delivery, Envelope, Fault, Refusal, Verdict, json};
+use crate::webhooks::{Delivery, Envelope, Fault, Refusal, Verdict, json, standard};
 
 /// How soon a sender may try again what could not be stored or decided.
 const RETRY_SECONDS: u64 = 30;
@@ -30,6 +30,8 @@ const KEPT_HEADERS: &[&str] = &[
     "paypal-auth-algo",
     "paypal-auth-version",
     "correlation-id",
+    "webhook-id",
+    "webhook-timestamp",
     "content-type",
     "user-agent",
 ];
@@ -55,6 +57,27 @@ pub async fn paypal(app: Data<&Arc<App>>, request: &Request, body: Body) -> Resu
     };
     let event = event_of("paypal", verdict, envelope, headers, &bytes, now);
     Ok(take_in(&app, "paypal", event).await?)
+}
+
+/// An event of one of the site's own senders.
+#[handler]
+pub async fn site(app: Data<&Arc<App>>, Path(name): Path<String>, request: &Request, body: Body) -> Result<Response> {
+    let Some(source) = app.webhook_sources.iter().find(|source| source.name == name) else {
+        return Err(Problem::not_found("there is no such source; name it in a [[webhook_source]]").into());
+    };
+    check_type(request.headers())?;
+    let bytes = read_body(&app, body).await?;
+    let headers = request.headers();
+    let now = app.clock.now();
+    let values = |name| headers.get_all(name).iter().map(|value| value.as_bytes()).collect();
+    let checked = standard::check(values, &bytes, &source.secrets, now)
+        .and_then(|id| Ok(Envelope { id, ..Envelope::read_of_site(&bytes)? }));
+    let envelope = match checked {
+        Ok(envelope) => envelope,
+        Err(refusal) => return Err(turn_away(&app, "site", &refusal.into(), headers, &bytes).into()),
+    };
+    let event = event_of(&name, Verdict::Hmac, envelope, headers, &bytes, now);
+    Ok(take_in(&app, "site", event).await?)
 }
 
 fn event_of(

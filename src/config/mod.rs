@@ -14,6 +14,7 @@ mod reader;
 mod sources;
 mod universe;
 mod value;
+mod webhook_sources;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -39,6 +40,7 @@ use reader::Reader;
 pub use sources::{DEFAULT_TOML, Environment};
 pub use universe::{ListingKind, Place, UniverseConfig, UniverseSource};
 pub use value::Origin;
+pub use webhook_sources::WebhookSource;
 
 /// A mistake in the configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -183,6 +185,8 @@ pub struct Config {
     pub renewals_batch: u32,
     /// The PayPal account.
     pub paypal: PayPalConfig,
+    /// Senders of the site's own events.
+    pub webhook_sources: Vec<WebhookSource>,
     /// The site's own commands.
     pub components: Vec<ComponentConfig>,
     /// How each key came to its value, in the order of reading.
@@ -268,6 +272,7 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
     let renewals_limit = reader.integer("renewals.limit", 1..=1_000_000);
     let renewals_batch = reader.integer("renewals.batch", 1..=10_000);
     let paypal = paypal::read(reader);
+    let webhook_sources = webhook_sources::read(reader);
     let components = components::read(reader, environment);
     let config = Config {
         listen: listen?,
@@ -297,6 +302,7 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
         renewals_limit,
         renewals_batch,
         paypal: paypal?,
+        webhook_sources,
         components,
         settings: Vec::new(),
     };

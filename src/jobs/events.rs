@@ -18,7 +18,7 @@ use tracing::{debug, error, info, warn};
 use crate::billing::Rules;
 use crate::clock::SharedClock;
 use crate::metrics;
-use crate::store::{Applied, Claimed, EventStatus, Mark, Store, StoreError};
+use crate::store::{Applied, Cause, Claimed, EventStatus, Mark, MarkedPaid, Store, StoreError};
 use crate::webhooks::{Envelope, paypal};
 
 /// How often is looked without being told.
@@ -106,12 +106,11 @@ impl Events {
 
     async fn apply(&self, claim: &Claimed) -> Result<EventStatus, Trouble> {
         let Some(body) = claim.body.as_deref() else { return Err(Trouble::Poison("its body is gone".to_owned())) };
-        let event = if claim.source == paypal::SOURCE {
-            let envelope = Envelope::read(body.as_bytes()).map_err(|fault| Trouble::Poison(fault.to_string()))?;
-            paypal::read(&envelope).map_err(Trouble::Poison)?
-        } else {
-            None
-        };
+        if claim.source != paypal::SOURCE {
+            return self.apply_of_site(claim, body).await;
+        }
+        let envelope = Envelope::read(body.as_bytes()).map_err(|fault| Trouble::Poison(fault.to_string()))?;
+        let event = paypal::read(&envelope).map_err(Trouble::Poison)?;
         let Some(event) = event else { return Ok(self.mark(claim, EventStatus::Ignored, None).await?) };
         let now = self.clock.now();
         let applied = self.store.apply_claimed(claim, &event, &self.rules, now, describe).await?;
@@ -123,6 +122,31 @@ impl Events {
             None => debug!(event_id = claim.event_id, "an event was somebody else's meanwhile"),
         }
         Ok(EventStatus::Processed)
+    }
+
+    /// The site's own events: `referral.paid` with `invitee_email`, `referral_code` or both. That an invite is paid is written once
+    /// however often it is told, so that its mark may follow in a transaction of its own.
+    async fn apply_of_site(&self, claim: &Claimed, body: &str) -> Result<EventStatus, Trouble> {
+        if claim.event_type != "referral.paid" {
+            return Ok(self.mark(claim, EventStatus::Ignored, None).await?);
+        }
+        let envelope = Envelope::read_of_site(body.as_bytes()).map_err(|fault| Trouble::Poison(fault.to_string()))?;
+        let said = |name: &str| envelope.value["data"][name].as_str().map(str::trim).filter(|text| !text.is_empty());
+        let (code, email) = (said("referral_code"), said("invitee_email"));
+        if code.is_none() && email.is_none() {
+            return Err(Trouble::Poison("data.invitee_email or data.referral_code is needed".to_owned()));
+        }
+        let cause = Cause { actor: claim.source.clone(), cause: claim.event_id.clone(), request_id: None };
+        match self.store.mark_invite_paid(code, email, &cause, self.clock.now()).await? {
+            MarkedPaid::Paid(_) | MarkedPaid::Already(_) => Ok(self.mark(claim, EventStatus::Processed, None).await?),
+            MarkedPaid::Unknown => {
+                let reason = "nobody invited that address, or not by that code".to_owned();
+                Ok(self.mark(claim, EventStatus::Ignored, Some(reason)).await?)
+            }
+            MarkedPaid::Ambiguous => {
+                Err(Trouble::Poison("several invites of that code are open: say which in invitee_email".to_owned()))
+            }
+        }
     }
 
     async fn fail(&self, claim: &Claimed, fault: String) -> Result<EventStatus, StoreError> {

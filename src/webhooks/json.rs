@@ -30,6 +30,17 @@ pub struct Envelope {
 }
 
 impl Envelope {
+    /// Reads an event of the site: `type`, `timestamp` and `data`, as the Standard Webhooks have them. Its id is in its headers.
+    ///
+    /// # Errors
+    /// `not_json`, `event_type`.
+    pub fn read_of_site(body: &[u8]) -> Result<Self, Refusal> {
+        let value = parse(body)?;
+        let event_type = word(&value, "type", "event_type", LONGEST_TYPE)?;
+        let created_at = value["timestamp"].as_str().and_then(|text| text.parse().ok());
+        Ok(Self { id: String::new(), event_type, created_at, value })
+    }
+
     /// Reads the body of a delivery.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! What others post to us: whether it is genuine, and what it says. Knows neither the database nor who asks.
 //!
-//! `delivery`, `certificate`, `json` and `paypal` are PURE: bytes and an instant in, a verdict out. `verifier` fetches PayPal's
+//! `delivery`, `certificate`, `json`, `paypal` and `standard` are PURE: bytes and an instant in, a verdict out. `verifier` fetches PayPal's
 //! certificates and `client` calls PayPal's API.
 
 pub mod certificate;
@@ -8,6 +8,7 @@ pub mod client;
 pub mod delivery;
 pub mod json;
 pub mod paypal;
+pub mod standard;
 pub mod verifier;
 
 pub use client::{PayPalClient, PayPalError};
@@ -68,11 +69,13 @@ pub enum Verdict {
     Offline,
     /// PayPal said so.
     Api,
+    /// It carries a Standard Webhooks signature under a shared secret.
+    Hmac,
     /// It was fetched from PayPal itself.
     Fetched,
 }
 
-named!(Verdict { Offline => "offline", Api => "api", Fetched => "fetched" });
+named!(Verdict { Offline => "offline", Api => "api", Hmac => "hmac", Fetched => "fetched" });
 
 #[cfg(test)]
 mod tests;

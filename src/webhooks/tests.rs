@@ -4,10 +4,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
+use secrecy::SecretString;
 use serde_json::Value;
 
 use super::certificate::{ChainFault, establish, read_file};
-use super::{Delivery, Envelope, Refusal, json};
+use super::{Delivery, Envelope, Refusal, json, standard};
 
 const DELIVERY: &str = include_str!("../../tests/data/paypal/delivery.json");
 const LEAF: &[u8] = include_bytes!("../../tests/data/paypal/signing-certificate.pem");
@@ -119,6 +120,38 @@ fn d50_an_id_of_255_bytes_is_taken_and_one_of_256_refused() {
         |length: usize| Envelope::read(format!(r#"{{"id":"{}","event_type":"A"}}"#, "x".repeat(length)).as_bytes());
     assert!(of(255).is_ok());
     assert_eq!(of(256).unwrap_err().code, "event_id");
+}
+
+/// The example of the specification (<https://github.com/standard-webhooks/standard-webhooks>).
+#[test]
+fn a_standard_webhook_is_checked_under_either_secret() {
+    let secret = |text: &str| SecretString::from(text.to_owned());
+    let ours = secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let body = br#"{"test": 2432232314}"#;
+    let (id, timestamp) = ("msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330");
+    let signature = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
+    assert_eq!(format!("v1,{}", STANDARD.encode(standard::sign(&ours, id, timestamp, body))), signature);
+    let now = at("2021-02-25T15:02:10Z");
+    let check = |id: &str, timestamp: &str, signature: &str, body: &[u8], secrets: &[SecretString], now| {
+        let values = |name: &'static str| match name {
+            "webhook-id" => vec![id.as_bytes()],
+            "webhook-timestamp" => vec![timestamp.as_bytes()],
+            _ => vec![signature.as_bytes()],
+        };
+        standard::check(values, body, secrets, now).map_err(|refusal| refusal.code)
+    };
+    let both = [secret("another"), ours];
+    assert_eq!(check(id, timestamp, signature, body, &both, now), Ok(id.to_owned()));
+    let several = format!("v2,AAAA v1,AAAA {signature}");
+    assert_eq!(check(id, timestamp, &several, body, &both, now), Ok(id.to_owned()));
+    assert_eq!(check(id, timestamp, signature, body, &both[..1], now), Err("signature"));
+    assert_eq!(check(id, timestamp, signature, body, &[], now), Err("signature"));
+    assert_eq!(check(id, timestamp, signature, b"{}", &both, now), Err("signature"));
+    assert_eq!(check("msg_other", timestamp, signature, body, &both, now), Err("signature"));
+    assert_eq!(check(id, timestamp, "v1a,x", body, &both, now), Err("signature"));
+    assert_eq!(check(id, "soon", signature, body, &both, now), Err("header_malformed"));
+    assert_eq!(check(id, timestamp, signature, body, &both, now + standard::TOLERANCE * 2), Err("too_old"));
+    assert_eq!(check(id, timestamp, signature, body, &both, now - standard::TOLERANCE * 2), Err("from_the_future"));
 }
 
 /// D5: every kind of event that moves money or a subscription is read, in both generations of PayPal's words.

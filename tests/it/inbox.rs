@@ -250,3 +250,39 @@ async fn the_nightly_comparison_fetches_what_never_came_and_names_unknown_money(
     assert_eq!(answer, (200, json!({"success": true, "idempotent": true})));
     running.stop().await;
 }
+
+/// The site's own events come under a shared secret; an invite is paid once, however often that is told.
+#[tokio::test]
+async fn the_site_tells_that_an_invite_is_paid_under_either_of_two_secrets() {
+    let (mut world, _paypal) = world_with_paypal(Engine::Sqlite, &[]).await;
+    world.write_file(
+        "[[webhook_source]]\nname = \"site\"\nsecret = \"the-new-secret-of-the-site-1,the-old-secret-of-the-site-1\"\n",
+    );
+    world.set("SITE_TOKEN", "a-token-of-the-site-for-this-test");
+    let running = world.start().await;
+    let post = async |id: &str, secret: &str, body: &str| {
+        let timestamp = world.clock_now().timestamp().to_string();
+        let signature =
+            bellwether::webhooks::standard::sign(&secret.to_owned().into(), id, &timestamp, body.as_bytes());
+        let request =
+            running.http.post(format!("http://{}/api/webhooks/site/", running.daemon.api)).body(body.to_owned());
+        let request = request.header("content-type", "application/json").header("webhook-id", id);
+        let signature = format!("v1,{}", base64::Engine::encode(&base64::engine::general_purpose::STANDARD, signature));
+        let request = request.header("webhook-timestamp", timestamp).header("webhook-signature", signature);
+        request.send().await.unwrap().status().as_u16()
+    };
+    let other = r#"{"type":"page.viewed","data":{}}"#;
+    assert_eq!(post("msg_1", "the-new-secret-of-the-site-1", other).await, 200);
+    become_(&running, "msg_1", EventStatus::Ignored).await;
+    let nobody = r#"{"type":"referral.paid","data":{"invitee_email":"nobody@site.example"}}"#;
+    assert_eq!(post("msg_2", "the-old-secret-of-the-site-1", nobody).await, 200);
+    become_(&running, "msg_2", EventStatus::Ignored).await;
+    assert_eq!(post("msg_3", "the-secret-of-somebody-else-1", nobody).await, 400);
+    assert_eq!(post("msg_4", "the-new-secret-of-the-site-1", "{}").await, 400);
+    assert_eq!(post("msg_5", "the-new-secret-of-the-site-1", r#"{"type":"referral.paid","data":{}}"#).await, 200);
+    become_(&running, "msg_5", EventStatus::Dead).await;
+    let unknown =
+        running.http.post(format!("http://{}/api/webhooks/elsewhere/", running.daemon.api)).send().await.unwrap();
+    assert_eq!(unknown.status().as_u16(), 404);
+    running.stop().await;
+}

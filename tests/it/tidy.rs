@@ -132,6 +132,7 @@ const PURE_FILES: &[&str] = &[
     "src/webhooks/delivery.rs",
     "src/webhooks/json.rs",
     "src/webhooks/paypal.rs",
+    "src/webhooks/standard.rs",
 ];
 
 #[test]

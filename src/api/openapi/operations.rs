@@ -220,6 +220,7 @@ pub const OPERATIONS: &[Operation] = &[
     deliver("/paypal/webhook", "paypalWebhook", "An event of PayPal, under its signature; 200 once it is durable"),
     deliver("/api/webhooks/paypal", "paypalWebhookByOtherPath", "The same"),
     deliver("/api/billing/paypal-webhook", "paypalWebhookByOlderPath", "The same"),
+    deliver("/api/webhooks/{source}", "siteWebhook", "An event of the site, under a Standard Webhooks signature"),
     read("/api/v1/calendar", "venues", "calendar", "Every venue there is a calendar of", &[], cached!("Anything")),
     read("/api/v1/calendar/{mic}", "venue", "calendar", "One venue", &[], cached!("Anything")),
     read("/api/v1/calendar/{mic}/at", "calendarAt", "calendar", "Everything about an instant", &[
