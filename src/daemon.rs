@@ -21,7 +21,9 @@ use crate::components;
 use crate::config::Config;
 use crate::ingest::SharedUniverse;
 use crate::ingest::providers::{self, FetchError};
-use crate::jobs::{self, MarketData, RecoverError, Renewals, Retention, UniverseFault, UniverseKeeper};
+use crate::jobs::{
+    self, Confirmer, Dunning, MarketData, RecoverError, Renewals, Retention, UniverseFault, UniverseKeeper,
+};
 use crate::metrics;
 use crate::ops::calendars::{self, CalendarFault, CalendarKeeper};
 use crate::ops::{descriptors, systemd};
@@ -29,7 +31,7 @@ use crate::scheduler::{
     Leadership, Ledger, Operations, Planner, PlannerOptions, PrepareError, Status, spawn_cron_waker,
 };
 use crate::store::{Access, Store, StoreError};
-use crate::webhooks::PayPalError;
+use crate::webhooks::{PayPalError, SiteClient, SiteFault};
 use inbox::InboxParts;
 
 /// Scrapes are few; the metrics listener needs no more.
@@ -72,6 +74,9 @@ pub enum StartError {
     /// The operator's exceptions (exit code 78).
     #[error("calendar.exceptions")]
     Calendar(#[from] CalendarFault),
+    /// The site (exit code 78).
+    #[error("renewals.api_base_url")]
+    Site(#[from] SiteFault),
     /// The provider.
     #[error("ingest.provider")]
     Provider(#[from] FetchError),
@@ -214,15 +219,9 @@ impl Daemon {
         if !parts.market.recover().await? {
             info!("there is no stored snapshot; a cycle is run at once");
         }
-        let renewals = Arc::new(Renewals {
-            store: parts.store.clone(),
-            clock: Arc::clone(&parts.clock),
-            rules: config.billing.clone(),
-            limit: config.renewals_limit,
-            batch: config.renewals_batch,
-        });
         let (tasks, serving) = (TaskTracker::new(), CancellationToken::new());
         let inbox = InboxParts::assemble(&config, &parts, &tasks, &serving)?;
+        let renewals = renewals_of(&config, &parts, &inbox)?;
         let retention = Retention {
             store: parts.store.clone(),
             clock: Arc::clone(&parts.clock),
@@ -316,6 +315,7 @@ impl Daemon {
             lifecycle: Arc::clone(&self.lifecycle),
             cron_secrets: config.cron_secrets.clone(),
             operator_tokens: config.operator_tokens.clone(),
+            dunning: dunning_of(config, parts),
             site: config.site.clone(),
             allowed_hosts: config.allowed_hosts.clone(),
             http: config.http.clone(),
@@ -431,6 +431,29 @@ impl Daemon {
             warn!(cycles, "the database has not taken every cycle; the next start stores them from the journal");
         }
     }
+}
+
+fn renewals_of(config: &Config, parts: &Parts, inbox: &InboxParts) -> Result<Arc<Renewals>, StartError> {
+    Ok(Arc::new(Renewals {
+        confirmer: inbox.client.clone().map(Confirmer),
+        site: site_of(config)?,
+        store: parts.store.clone(),
+        clock: Arc::clone(&parts.clock),
+        rules: config.billing.clone(),
+        limit: config.renewals_limit,
+        batch: config.renewals_batch,
+    }))
+}
+
+/// Who renews, where that is the site.
+fn site_of(config: &Config) -> Result<Option<SiteClient>, StartError> {
+    let Some((url, secret)) = config.site.renews_at.as_ref().zip(config.cron_secrets.first()) else { return Ok(None) };
+    Ok(Some(SiteClient::new(url, secret.clone())?))
+}
+
+fn dunning_of(config: &Config, parts: &Parts) -> Arc<Dunning> {
+    let (store, clock) = (parts.store.clone(), Arc::clone(&parts.clock));
+    Arc::new(Dunning { store, clock, days: config.site.dunning_days.clone() })
 }
 
 /// Ends what a daemon before this one, which was killed, has left running of its components, as far as that can be proved.

@@ -15,6 +15,7 @@ pub mod config;
 pub mod daemon;
 pub mod ingest;
 pub mod jobs;
+pub mod mail;
 pub mod market;
 pub mod metrics;
 pub mod ops;

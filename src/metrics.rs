@@ -271,17 +271,9 @@ pub fn started(now: DateTime<Utc>) {
         counter!("bellwether_ingest_moves_total", "outcome" => outcome).absolute(0);
     }
     webhooks::begin();
-    for action in [
-        "applied_referral_credit",
-        "paid",
-        "marked_past_due",
-        "suspended",
-        "expired",
-        "plan_changed",
-        "uncertain",
-        "skipped",
-        "failed",
-    ] {
+    let actions =
+        "applied_referral_credit paid marked_past_due suspended expired plan_changed uncertain skipped failed";
+    for action in actions.split(' ') {
         counter!("bellwether_renewals_total", "action" => action).absolute(0);
     }
 }

@@ -55,7 +55,11 @@ pub async fn fetch(provider: &str, stub: &str, symbols: usize, rounds: usize) {
     }
     times.sort_unstable();
     let median = times[times.len() / 2];
-    println!("{:.0} symbols/s, the whole cycle until it is committed: {}", symbols as f64 / median.as_secs_f64(), super::show(times));
+    println!(
+        "{:.0} symbols/s, the whole cycle until it is committed: {}",
+        symbols as f64 / median.as_secs_f64(),
+        super::show(times)
+    );
     parts.store.close().await;
 }
 

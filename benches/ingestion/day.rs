@@ -38,7 +38,11 @@ pub async fn measure(symbols: usize) {
         until(|| daemon.scheduler.running() == 0).await;
         slot += TimeDelta::seconds(180);
     }
-    println!("resident at the close, with the points of the day: {} MB, at most {} MB", status("VmRSS"), status("VmHWM"));
+    println!(
+        "resident at the close, with the points of the day: {} MB, at most {} MB",
+        status("VmRSS"),
+        status("VmHWM")
+    );
     for at in [close + TimeDelta::minutes(5), close + TimeDelta::minutes(30)] {
         clock.advance_to(at);
         let monotonic = clock.monotonic();

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::App;
 use super::error::Problem;
 use super::guard::{check_cron_secret, read_body};
+use crate::jobs::dunning::{Dunned, Reminded};
 use crate::jobs::renewals::{Outcome, Renewed, Request as RenewalRequest, Summary};
 use crate::scheduler::{JobError, Living, Place};
 use crate::store::{Origin, StoreError};
@@ -54,6 +55,42 @@ pub async fn process_renewals(app: Data<&Arc<App>>, request: &Request, body: Bod
     };
     let Renewed { summary, results } = renewed;
     let answer = Answer { success: true, dry_run: asked.dry_run, run_id, summary, count: results.len(), results };
+    let response = Response::builder().header(header::CACHE_CONTROL, "no-store").content_type("application/json");
+    Ok(response.body(serde_json::to_vec(&answer).unwrap_or_default()))
+}
+
+#[derive(Serialize)]
+struct DunningAnswer {
+    success: bool,
+    dry_run: bool,
+    processed: usize,
+    notified: usize,
+    summary: DunningSummary,
+    count: usize,
+    results: Vec<Reminded>,
+}
+
+#[derive(Serialize)]
+struct DunningSummary {
+    processed: usize,
+    notified: usize,
+}
+
+/// Puts reminders that are due into the outbox, or says which (`dry_run`).
+#[handler]
+pub async fn process_dunning(app: Data<&Arc<App>>, request: &Request, body: Body) -> Result<Response> {
+    check_cron_secret(&app, request)?;
+    let asked = read(&app, body).await?;
+    let limit = asked.limit.unwrap_or(app.renewals.limit);
+    if !(1..=app.renewals.limit).contains(&limit) {
+        let detail = format!("limit must be a whole number from 1 to {}", app.renewals.limit);
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_parameter", detail).into());
+    }
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let Dunned { processed, notified, results } =
+        app.dunning.process(limit, asked.dry_run).await.map_err(|fault| database_away(&fault))?;
+    let (dry_run, summary, count) = (asked.dry_run, DunningSummary { processed, notified }, results.len());
+    let answer = DunningAnswer { success: true, dry_run, processed, notified, summary, count, results };
     let response = Response::builder().header(header::CACHE_CONTROL, "no-store").content_type("application/json");
     Ok(response.body(serde_json::to_vec(&answer).unwrap_or_default()))
 }

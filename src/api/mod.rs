@@ -38,7 +38,7 @@ use crate::calendar::SharedCalendars;
 use crate::clock::SharedClock;
 use crate::config::{HttpConfig, SiteConfig, WebhookSource};
 use crate::ingest::Board;
-use crate::jobs::{Inbox, MarketData, Renewals};
+use crate::jobs::{Dunning, Inbox, MarketData, Renewals};
 use crate::ops::calendars::CalendarKeeper;
 use crate::schedule::JobSpec;
 use crate::scheduler::{Ledger, Operations, Status};
@@ -119,6 +119,8 @@ pub struct App {
     pub cron_secrets: Vec<SecretString>,
     /// Accepted tokens of operators.
     pub operator_tokens: Vec<SecretString>,
+    /// Reminders.
+    pub dunning: Arc<Dunning>,
     /// What concerns the site: its tokens, its address, its limits.
     pub site: SiteConfig,
     /// Host names that are answered.

@@ -68,6 +68,7 @@ fn site() -> Vec<Line> {
         ("/api/stats/gainers-losers", Read, get(stocks::gainers_losers)),
         ("/api/market-hours", Read, get(hours::market_hours)),
         ("/api/billing/process-renewals", Write, post(billing::process_renewals)),
+        ("/api/billing/process-dunning", Write, post(billing::process_dunning)),
         ("/api/billing/current-plan", Read, get(account::current_plan)),
         ("/api/billing/cancel", Write, post(account::cancel)),
         ("/api/referrals/link", Read, get(referrals::link)),

@@ -6,6 +6,7 @@
 
 mod apply;
 mod coverage;
+mod dunning;
 mod event;
 mod facts;
 mod money;
@@ -16,6 +17,7 @@ mod state;
 
 pub use apply::{Account, Effect, Letter, apply, apply_and_adopt, choose, settle};
 pub use coverage::{Coverage, Span};
+pub use dunning::reminder_due;
 pub use event::{Change, CustomId, Event, Payer, ReversalKind, What};
 pub use facts::{Choice, Facts, FreeMonth, Lapse, Link, Opening, Payment, Reversal, Verdict};
 pub use money::{Currency, Money};

@@ -12,6 +12,7 @@ mod jobs;
 mod migrate;
 mod openapi;
 mod operate;
+mod outbox;
 mod output;
 mod renewals;
 mod runs;
@@ -97,6 +98,9 @@ enum Command {
     /// The inbox: what PayPal told, and what became of it
     #[command(subcommand)]
     Webhooks(webhooks::Command),
+    /// Letters to account holders
+    #[command(subcommand)]
+    Outbox(outbox::Command),
     /// Check what can be wrong, and say how to mend it
     Doctor(doctor::Arguments),
     /// Ask a running daemon whether it is ready
@@ -160,6 +164,7 @@ async fn dispatch(arguments: Arguments, environment: &Environment) -> anyhow::Re
         }
         Command::Renewals(command) => renewals::run(&command, &load()?, SystemClock::start()).await.map(done),
         Command::Webhooks(command) => webhooks::run(&command, &load()?, SystemClock::start()).await,
+        Command::Outbox(command) => outbox::run(&command, &load()?).await.map(done),
         Command::Doctor(command) => doctor::run(&command, &load()?, SystemClock::start()).await,
         Command::Healthcheck(command) => healthcheck::run(&command, &load()?).await,
         Command::Openapi => openapi::run().map(done),

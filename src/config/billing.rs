@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::reader::Reader;
+use super::value::Origin;
 use crate::billing::{BillingCycle, Currency, FREE, Money, Plan, Rules};
 
 /// The site whose accounts are kept here.
@@ -20,6 +21,15 @@ pub struct SiteConfig {
     pub invites_per_hour: u32,
     /// Domains whose addresses cannot be invited, in small letters.
     pub disposable_domains: Vec<String>,
+    /// Where the site renews subscriptions by itself, and is called to do so; `None`: they are renewed here.
+    pub renews_at: Option<Url>,
+    /// Days past due of each reminder, rising.
+    pub dunning_days: Vec<i64>,
+}
+
+/// How many subscriptions one run handles, and how many it reads at a time.
+pub(super) fn read_limits(reader: &mut Reader<'_>) -> (u32, u32) {
+    (reader.integer("renewals.limit", 1..=1_000_000), reader.integer("renewals.batch", 1..=10_000))
 }
 
 pub(super) fn read_site(reader: &mut Reader<'_>) -> SiteConfig {
@@ -31,7 +41,48 @@ pub(super) fn read_site(reader: &mut Reader<'_>) -> SiteConfig {
     let invites_per_hour = reader.integer("referrals.invites_per_hour", 1_u32..=10_000);
     let domains = reader.list("referrals.disposable_domains");
     let disposable_domains = domains.iter().map(|domain| domain.trim_start_matches('@').to_lowercase()).collect();
-    SiteConfig { tokens, frontend_url, invites_per_hour, disposable_domains }
+    let renews_at = read_mode(reader);
+    let dunning_days = read_dunning_days(reader);
+    SiteConfig { tokens, frontend_url, invites_per_hour, disposable_domains, renews_at, dunning_days }
+}
+
+fn read_mode(reader: &mut Reader<'_>) -> Option<Url> {
+    let (mode, base) = (reader.text("renewals.mode"), reader.text("renewals.api_base_url"));
+    match mode.as_deref() {
+        Some("local") => None,
+        Some("http") => {
+            let url = base.and_then(|base| Url::parse(&base).ok()).filter(Url::has_host);
+            if url.is_none() {
+                let message = "renewals.mode is \"http\", and the address of the site's API is missing or none";
+                reader.refuse("renewals.api_base_url", message, "set API_BASE_URL=https://HOST");
+            }
+            if reader.origin("cron_secret") == Origin::Unset {
+                reader.refuse(
+                    "renewals.mode",
+                    "the site is called with CRON_SECRET, and there is none",
+                    "set CRON_SECRET",
+                );
+            }
+            url
+        }
+        _ => {
+            reader.refuse("renewals.mode", "this is not a mode", "write \"local\" or \"http\"");
+            None
+        }
+    }
+}
+
+fn read_dunning_days(reader: &mut Reader<'_>) -> Vec<i64> {
+    let (key, fix) = ("dunning.days", "write rising days past due, e.g. [\"0\", \"3\", \"7\", \"13\"]");
+    let days: Vec<Option<i64>> = reader.list(key).iter().map(|day| day.parse().ok()).collect();
+    let days: Option<Vec<i64>> = days.into_iter().collect();
+    match days {
+        Some(days) if days.iter().all(|day| (0..=365).contains(day)) && days.is_sorted_by(|a, b| a < b) => days,
+        _ => {
+            reader.refuse(key, "the days are not whole numbers from 0 to 365 that rise", fix);
+            Vec::new()
+        }
+    }
 }
 
 const PLANS: &str = "billing.api_limits";

@@ -244,9 +244,8 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
     let metrics_listen = reader.parse("metrics_listen", "an address such as \"127.0.0.1:9000\"");
     let stage = read_stage(reader);
     let allowed_hosts = reader.list("allowed_hosts");
-    let cron_secrets = reader.secrets("cron_secret");
-    let secret_keys = reader.secrets("secret_key");
-    let operator_tokens = reader.secrets("operator_token");
+    let [cron_secrets, secret_keys, operator_tokens] =
+        ["cron_secret", "secret_key", "operator_token"].map(|key| reader.secrets(key));
     let database = database::read(reader, environment);
     let database_connections = reader.integer("database.max_connections", 1..=100);
     let database_timeout = seconds(reader, "database.timeout_seconds", 1..=20);
@@ -265,12 +264,10 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
     let retention = Duration::from_hours(24 * u64::from(reader.integer("schedule.retention_days", 30_u16..=3_650)));
     let lease = seconds(reader, "schedule.lease_seconds", 2..=60);
     let trust_clock = reader.boolean("schedule.trust_clock");
-    let site = billing::read_site(reader);
-    let billing = billing::read(reader);
+    let (site, billing) = (billing::read_site(reader), billing::read(reader));
     let ingest = ingest::read(reader, database::beside(database.as_ref(), environment));
     let history = history::read(reader);
-    let renewals_limit = reader.integer("renewals.limit", 1..=1_000_000);
-    let renewals_batch = reader.integer("renewals.batch", 1..=10_000);
+    let (renewals_limit, renewals_batch) = billing::read_limits(reader);
     let paypal = paypal::read(reader);
     let webhook_sources = webhook_sources::read(reader);
     let components = components::read(reader, environment);

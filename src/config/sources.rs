@@ -36,6 +36,7 @@ const OLDER_NAMES: &[(&str, &[&str])] = &[
     ("paypal.webhook_id", &["PAYPAL_WEBHOOK_ID"]),
     ("paypal.api_base", &["PAYPAL_API_BASE"]),
     ("renewals.limit", &["RENEWAL_LIMIT"]),
+    ("renewals.api_base_url", &["API_BASE_URL"]),
     ("site.token", &["SITE_TOKEN"]),
     ("site.frontend_url", &["FRONTEND_URL"]),
     ("referrals.invites_per_hour", &["REFERRAL_INVITES_PER_HOUR"]),

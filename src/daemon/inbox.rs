@@ -15,6 +15,8 @@ use crate::webhooks::{PayPalClient, Verifier};
 pub(super) struct InboxParts {
     pub(super) inbox: Inbox,
     pub(super) verifier: Arc<Verifier>,
+    /// Asks PayPal, where there are credentials.
+    pub(super) client: Option<Arc<PayPalClient>>,
     /// The nightly comparison, where there is somebody to ask.
     pub(super) reconcile: Option<Arc<Reconcile>>,
 }
@@ -33,11 +35,11 @@ impl InboxParts {
         let client = PayPalClient::new(&config.paypal, Arc::clone(&parts.clock))?.map(Arc::new);
         let verifier = Arc::new(Verifier::new(&config.paypal, client.clone(), Arc::clone(&parts.clock))?);
         let inbox = Inbox::start(&parts.store, &parts.clock, tasks, stop);
-        let reconcile = client.map(|client| {
+        let reconcile = client.clone().map(|client| {
             let (store, clock) = (parts.store.clone(), Arc::clone(&parts.clock));
             Arc::new(Reconcile { store, clock, client, inbox: Some(inbox.clone()) })
         });
-        Ok(Self { inbox, verifier, reconcile })
+        Ok(Self { inbox, verifier, client, reconcile })
     }
 
     /// What lets the stored events take effect.

@@ -4,7 +4,9 @@ pub mod audit;
 mod backfill;
 mod bars;
 mod component;
+mod confirm;
 mod dormancy;
+pub mod dunning;
 pub mod events;
 mod history;
 pub mod inbox;
@@ -33,6 +35,8 @@ use crate::scheduler::Entry;
 pub use backfill::{BackfillError, BackfillPlan, BackfillRequest};
 pub use bars::{Bars, BarsQuery, Interval, NextBars, Row};
 pub use component::Component;
+pub use confirm::Confirmer;
+pub use dunning::Dunning;
 pub use history::History;
 pub use inbox::{Inbox, NotStored};
 pub use ingest::Ingest;
@@ -52,6 +56,7 @@ pub fn table(config: &Config) -> Vec<JobSpec> {
     let while_open = Trigger::EveryWhile { every: cadence, phases: config.ingest.phases.clone() };
     let half_past_three = NaiveTime::from_hms_opt(3, 30, 0).unwrap_or_default();
     let three = NaiveTime::from_hms_opt(3, 0, 0).unwrap_or_default();
+    let nine = NaiveTime::from_hms_opt(9, 0, 0).unwrap_or_default();
     let (seconds, minutes, hours, days) = (TimeDelta::seconds, TimeDelta::minutes, TimeDelta::hours, TimeDelta::days);
     let spec = |name, purpose, trigger, misfire, grace, deadline, attempts| JobSpec {
         name,
@@ -69,6 +74,8 @@ pub fn table(config: &Config) -> Vec<JobSpec> {
     let mut table = vec![
         spec(RENEWALS, "decides about subscriptions whose period ended",
             Trigger::Daily { at: three, zone: New_York, change: ClockChange::default() }, Misfire::RunOnce, seconds(60), hours(22), 20),
+        spec(DUNNING, "reminds of payments that are late",
+            Trigger::Daily { at: nine, zone: New_York, change: ClockChange::default() }, Misfire::RunOnce, seconds(60), hours(12), 10),
         spec(INGEST, "quotes the whole universe and publishes it",
             while_open, Misfire::WhilePhaseOpen, seconds(10), cadence * 9 / 10, 1),
         spec(INGEST_CLOSE, "takes the closing prices",
@@ -91,6 +98,8 @@ pub fn table(config: &Config) -> Vec<JobSpec> {
 
 /// The 03:00 job.
 pub const RENEWALS: &str = "renewals";
+/// Reminders.
+pub const DUNNING: &str = "dunning";
 /// The cycle while the market is open.
 pub const INGEST: &str = "ingest";
 /// The cycle after the close.
@@ -118,11 +127,14 @@ pub fn entries(
     reconcile: Option<&Arc<Reconcile>>,
 ) -> Vec<Entry> {
     let clock = Arc::clone(&retention.clock);
+    let (store, days) = (retention.store.clone(), config.site.dunning_days.clone());
+    let dunning = Arc::new(Dunning { store, clock: Arc::clone(&clock), days });
     let retention = Arc::new(retention);
     let ingest = Arc::new(Ingest::new(Arc::clone(market)));
     let with_work = |spec: JobSpec| -> Option<Entry> {
         let job: Arc<dyn crate::scheduler::Job> = match spec.name {
             RENEWALS => Arc::clone(renewals) as _,
+            DUNNING => Arc::clone(&dunning) as _,
             INGEST | INGEST_CLOSE => Arc::clone(&ingest) as _,
             UNIVERSE => Arc::clone(universe) as _,
             HISTORY => Arc::clone(&retention) as _,

@@ -6,20 +6,29 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use futures_util::future::join_all;
 use serde::Serialize;
 use serde_json::json;
 use tracing::{error, warn};
 use uuid::Uuid;
 
+use super::confirm::Confirmer;
 use super::retention::retry;
-use crate::billing::{Confirmation, Decision, Rules, decide};
+use crate::billing::{Confirmation, Decision, Event, Rules, decide};
 use crate::clock::SharedClock;
 use crate::metrics;
 use crate::scheduler::{Job, JobError, Report, RunContext, RunFuture};
 use crate::store::{DueSubscription, RenewalRow, Store, StoreError};
+use crate::webhooks::{SiteClient, SiteFault};
 
 /// The most results that are listed one by one; all are counted.
 const MOST_RESULTS: usize = 1_000;
+
+/// Subscriptions whose provider is asked at once.
+const ASKED_AT_ONCE: usize = 8;
+
+/// Action and reason.
+type Decided = (&'static str, Option<&'static str>);
 
 /// Decides about due subscriptions.
 #[derive(Debug)]
@@ -30,6 +39,10 @@ pub struct Renewals {
     pub clock: SharedClock,
     /// What is sold, and the rules of time around it.
     pub rules: Rules,
+    /// Who knows whether a period was paid; `None`: nobody can be asked.
+    pub confirmer: Option<Confirmer>,
+    /// A site that renews by itself (`renewals.mode = "http"`).
+    pub site: Option<SiteClient>,
     /// The most that one run handles.
     pub limit: u32,
     /// How many are read at a time.
@@ -140,7 +153,7 @@ impl Renewals {
         if !request.dry_run {
             let ids: Vec<String> = left.iter().map(|due| due.id.clone()).collect();
             let record = self.record(request);
-            if let Ok(decided) = self.store.renew_many(&ids, &record, &self.rules, Confirmation::Unpaid).await {
+            if let Ok(decided) = self.store.renew_many(&ids, &record, &self.rules, self.first_word()).await {
                 // Whoever is not among them was decided about by somebody else in the meantime.
                 left.clear();
                 for (due, decision) in decided {
@@ -151,8 +164,10 @@ impl Renewals {
                 }
             }
         }
-        for due in left {
-            outcomes.extend(self.process_one(&due, request).await);
+        // A provider that is asked takes its time: a few are asked at once.
+        for some in left.chunks(ASKED_AT_ONCE) {
+            let under_way = some.iter().map(|due| self.process_one(due, request));
+            outcomes.extend(join_all(under_way).await.into_iter().flatten());
         }
         outcomes.sort_by(|one, other| one.due.cmp(&other.due));
         outcomes
@@ -160,21 +175,68 @@ impl Renewals {
 
     /// `None`: somebody else decided about it in the meantime.
     async fn process_one(&self, due: &DueSubscription, request: Request) -> Option<Outcome> {
-        let now = self.clock.now();
-        let decided = if request.dry_run {
-            let decide =
-                |subscription| Some(decide(&subscription, due.credits, Confirmation::Unpaid, &self.rules, now));
-            due.subscription().map(decide)
-        } else {
-            let renewed = self.store.renew(&due.id, &self.record(request), &self.rules, Confirmation::Unpaid).await;
-            renewed.map(|renewed| renewed.map(|(_, decision)| decision))
-        };
+        let decided = if request.dry_run { self.rehearse(due).await } else { self.renew(due, request).await };
         match decided {
-            Ok(decision) => decision.map(|decision| outcome_of(due, decision.action(), decision.reason())),
+            Ok(decided) => decided.map(|(action, reason)| outcome_of(due, action, reason)),
             Err(fault) => {
                 error!(subscription_id = due.id, error = %fault, "a subscription could not be decided about; it stays due");
                 Some(outcome_of(due, "failed", Some("it could not be decided about and stays due; the log says why")))
             }
+        }
+    }
+
+    /// What is known of the provider's side before it is asked.
+    fn first_word(&self) -> Confirmation {
+        if self.confirmer.is_some() { Confirmation::Possible } else { Confirmation::Unpaid }
+    }
+
+    /// The doubt is written down, the provider is asked, and what it says is written down: two transactions with the call between
+    /// them. Killed anywhere, the next run asks again, under the same request id, and money counts by its own id.
+    async fn renew(&self, due: &DueSubscription, request: Request) -> Result<Option<Decided>, StoreError> {
+        let record = self.record(request);
+        let renewed = self.store.renew(&due.id, &record, &self.rules, self.first_word()).await?;
+        let Some((row, decision)) = renewed else { return Ok(None) };
+        let Decision::Confirm(link) = &decision else { return Ok(Some((decision.action(), decision.reason()))) };
+        let (asked, payments) = self.ask(link, row.subscription()?.current_period_end).await;
+        for payment in &payments {
+            self.store.apply_event(payment, &self.rules, self.clock.now()).await?;
+        }
+        let renewed = self.store.renew(&due.id, &record, &self.rules, asked).await?;
+        Ok(Some(renewed.map_or(("paid", None), |(_, decision)| (decision.action(), decision.reason()))))
+    }
+
+    /// What [`Renewals::renew`] would do.
+    async fn rehearse(&self, due: &DueSubscription) -> Result<Option<Decided>, StoreError> {
+        let (now, subscription) = (self.clock.now(), due.subscription()?);
+        let decision = decide(&subscription, due.credits, self.first_word(), &self.rules, now);
+        let Decision::Confirm(link) = &decision else { return Ok(Some((decision.action(), decision.reason()))) };
+        let (asked, payments) = self.ask(link, subscription.current_period_end).await;
+        let applied = self.store.rehearse_events(&payments, &self.rules, now).await?;
+        let after = applied.last().and_then(|applied| applied.account.subscription.clone()).unwrap_or(subscription);
+        if after.current_period_end > now {
+            return Ok(Some(("paid", None)));
+        }
+        let decision = decide(&after, due.credits, asked, &self.rules, now);
+        Ok(Some((decision.action(), decision.reason())))
+    }
+
+    async fn ask(&self, link: &str, period_end: DateTime<Utc>) -> (Confirmation, Vec<Event>) {
+        let Some(confirmer) = &self.confirmer else { return (Confirmation::Unpaid, Vec::new()) };
+        match confirmer.payments(link, period_end, self.clock.now()).await {
+            Ok(payments) => (Confirmation::Unpaid, payments),
+            Err(fault) => {
+                warn!(paypal_subscription = link, error = %fault, "whether a period was paid is not known; it is asked again later");
+                (Confirmation::Unreachable, Vec::new())
+            }
+        }
+    }
+
+    /// The site renews by itself: it is called.
+    async fn call_site(&self, site: &SiteClient, run: Uuid) -> Result<Report, JobError> {
+        match site.process_renewals(self.limit, run).await {
+            Ok(summary) => Ok(json!({ "mode": "http", "summary": summary })),
+            Err(SiteFault::Later(message)) => Err(JobError::Retry { after: None, message }),
+            Err(SiteFault::Never(message)) => Err(JobError::Fail(message)),
         }
     }
 
@@ -224,6 +286,9 @@ fn outcome_of(due: &DueSubscription, action: &'static str, reason: Option<&'stat
 impl Job for Renewals {
     fn run(self: Arc<Self>, context: RunContext) -> RunFuture {
         Box::pin(async move {
+            if let Some(site) = &self.site {
+                return self.call_site(site, context.id).await;
+            }
             let request = Request { run_id: context.id, limit: self.limit, dry_run: false };
             let renewed = self.process(request).await.map_err(retry)?;
             let Summary { failed, remaining, .. } = renewed.summary;

@@ -42,18 +42,22 @@ impl Store {
         Ok(applied)
     }
 
-    /// What an event would do: everything is done, and undone.
+    /// What events would do, one after the other: everything is done, and undone.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn rehearse_event(
+    pub async fn rehearse_events(
         &self,
-        event: &Event,
+        events: &[Event],
         rules: &Rules,
         now: DateTime<Utc>,
-    ) -> Result<Applied, StoreError> {
+    ) -> Result<Vec<Applied>, StoreError> {
         let mut tx = self.begin().await?;
-        apply_in(&mut tx, event, rules, now).await
+        let mut applied = Vec::with_capacity(events.len());
+        for event in events {
+            applied.push(apply_in(&mut tx, event, rules, now).await?);
+        }
+        Ok(applied)
     }
 
     /// Keeps the account holder's own word on whether it goes on. `None`: there is no subscription.

@@ -212,6 +212,28 @@ impl PayPalClient {
         self.call(Method::GET, &path, &[], None, None).await
     }
 
+    /// The payments of a subscription in `[from, to]`, failed ones too. `request_id` is the same in each attempt.
+    ///
+    /// # Errors
+    /// [`PayPalError::NotFound`], or when there is no answer.
+    pub async fn subscription_payments(
+        &self,
+        id: &str,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+        request_id: &str,
+    ) -> Result<Vec<Value>, PayPalError> {
+        #[derive(Deserialize)]
+        struct List {
+            #[serde(default)]
+            transactions: Vec<Value>,
+        }
+        let path = format!("/v1/billing/subscriptions/{}/transactions", plain(id)?);
+        let query = [("start_time".to_owned(), instant(from)), ("end_time".to_owned(), instant(to))];
+        let list: List = self.call(Method::GET, &path, &query, None, Some(request_id)).await?;
+        Ok(list.transactions)
+    }
+
     /// Ends a subscription at PayPal; nothing happens when it has ended already. `request_id` is the same in each attempt.
     ///
     /// # Errors

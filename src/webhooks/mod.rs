@@ -8,12 +8,14 @@ pub mod client;
 pub mod delivery;
 pub mod json;
 pub mod paypal;
+mod site;
 pub mod standard;
 pub mod verifier;
 
 pub use client::{PayPalClient, PayPalError};
 pub use delivery::Delivery;
 pub use json::Envelope;
+pub use site::{SiteClient, SiteFault};
 pub use verifier::Verifier;
 
 /// Why a delivery is not believed. It is final: the same bytes will not be believed later either.

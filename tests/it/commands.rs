@@ -111,6 +111,7 @@ fn what_reads_works_before_the_first_start_or_says_what_is_missing() {
         jobs.iter().map(|job| format!("{} - {}", job["name"], job["trigger"]).replace('"', "")).collect();
     insta::assert_snapshot!(told.join("\n"), @"
     renewals - daily 03:00 America/New_York
+    dunning - daily 09:00 America/New_York
     ingest - every 180s while regular
     ingest-close - close+5m
     universe - session-day 03:30

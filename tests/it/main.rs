@@ -32,7 +32,9 @@ mod sim_sentry;
 mod simulated_exchange;
 #[macro_use]
 mod store;
+mod dunning;
 mod referrals;
+mod renewals_remote;
 mod store_billing;
 mod store_history;
 mod store_universe;

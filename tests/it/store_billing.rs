@@ -124,8 +124,8 @@ async fn an_event_takes_effect_once_and_is_audited(engine: Engine) {
     assert_eq!(AuditRow::first_broken(&forged), Some(1));
     assert_eq!(database.query("SELECT step || ' ' || recipient FROM outbox").await, ["welcome Someone@Example.com"]);
     assert_eq!(database.query("SELECT email_key FROM accounts").await, ["someone@example.com"]);
-    let rehearsed = store.rehearse_event(&refund("C1", "2027-03-02T00:00:00Z"), &rules, now).await.unwrap();
-    assert_eq!(rehearsed.account.subscription.unwrap().status, Status::Expired);
+    let rehearsed = store.rehearse_events(&[refund("C1", "2027-03-02T00:00:00Z")], &rules, now).await.unwrap();
+    assert_eq!(rehearsed[0].account.clone().subscription.unwrap().status, Status::Expired);
     assert_eq!(store.account_money("u7").await.unwrap().subscription, Some(subscription), "nothing was done");
     assert_eq!(store.subscription_of("u7").await.unwrap().unwrap().credits, 0);
 }
@@ -135,6 +135,7 @@ async fn a_sale_waits_for_its_subscription_and_a_refund_for_its_capture(engine: 
     let (store, rules, now) = (database.store().await, rules(), instant(NOW));
     let early = store.apply_event(&sale("S1", "I-1", "2027-03-01T12:00:00Z", "79.99"), &rules, now).await.unwrap();
     assert_eq!(early.user_id, None);
+    assert_eq!(store.billing_health(now + TimeDelta::hours(26)).await.unwrap().ownerless, 1);
     store.apply_event(&refund("C9", "2027-03-03T12:00:00Z"), &rules, now).await.unwrap();
     store.apply_event(&activated("I-1", "2027-03-01T11:59:00Z", "gold_monthly_1_u7"), &rules, now).await.unwrap();
     let account = store.account_money("u7").await.unwrap();
@@ -142,6 +143,8 @@ async fn a_sale_waits_for_its_subscription_and_a_refund_for_its_capture(engine: 
     assert_eq!(account.subscription.unwrap().current_period_end, instant("2027-04-01T11:00:00Z"));
     let next = store.apply_event(&sale("S2", "I-1", "2027-03-02T12:00:00Z", "79.99"), &rules, now).await.unwrap();
     assert_eq!(next.user_id.as_deref(), Some("u7"), "the subscription says whose it is");
+    let a_day_later = now + TimeDelta::hours(26);
+    assert_eq!(store.billing_health(a_day_later).await.unwrap().ownerless, 0);
     let late = store
         .apply_event(&paid("C9", "2027-03-01T12:00:00Z", "24.99", "bronze_monthly_1_u9"), &rules, now)
         .await
@@ -150,6 +153,8 @@ async fn a_sale_waits_for_its_subscription_and_a_refund_for_its_capture(engine: 
     assert_eq!(late.account.subscription.unwrap().status, Status::Expired);
     let flags = database.query("SELECT code FROM billing_flags").await;
     assert_eq!(flags, ["taken_back"], "what waited is no fault");
+    let health = store.billing_health(now + TimeDelta::hours(26)).await.unwrap();
+    assert_eq!((health.flags, health.in_doubt, health.overdue), (1, 0, 0));
 }
 
 async fn racing_events_of_one_account_lose_nothing(engine: Engine) {

@@ -211,6 +211,11 @@ pub const OPERATIONS: &[Operation] = &[
         summary: "Decides about due subscriptions", parameters: &[], body: Some("ProcessRenewals"),
         answers: plain!("Anything"), access: Access::Cron,
     },
+    Operation {
+        method: "post", path: "/api/billing/process-dunning", id: "processDunning", tag: "billing",
+        summary: "Reminds of payments that are late", parameters: &[], body: Some("ProcessRenewals"),
+        answers: plain!("Anything"), access: Access::Cron,
+    },
     ask_site("/api/billing/current-plan", "currentPlan", "What the account may use now"),
     tell_site("/api/billing/cancel", "cancelPlan", "The account holder wants no next period; what is paid for stays", "UserId"),
     ask_site("/api/referrals/link", "referralLink", "The account's own code, and the page that it leads to"),

@@ -1,6 +1,7 @@
 //! `doctor`: the checks of the runbooks, each with its cause and the exact fix.
 
 mod ingestion;
+mod renewals;
 mod schedule;
 mod webhooks;
 
@@ -38,6 +39,8 @@ enum Area {
     Ingestion,
     /// What waits, was given up or turned away in the inbox, and whether PayPal answers
     Webhooks,
+    /// What is overdue, in doubt, flagged, without an account, or cannot be delivered
+    Renewals,
     /// Everything that can be checked
     All,
 }
@@ -89,6 +92,13 @@ pub async fn run(arguments: &Arguments, config: &Config, clock: SharedClock) -> 
             Ok(found) => checks.extend(found),
             Err(fault) if arguments.area != Area::All => return Err(fault),
             Err(fault) => checks.push(check("webhooks", "inbox", Ok(format!("not looked at: {fault:#}")))),
+        }
+    }
+    if wanted(Area::Renewals) {
+        match renewals::checks(config, clock.now()).await {
+            Ok(found) => checks.extend(found),
+            Err(fault) if arguments.area != Area::All => return Err(fault),
+            Err(fault) => checks.push(check("renewals", "billing", Ok(format!("not looked at: {fault:#}")))),
         }
     }
     let findings = checks.iter().filter(|check| !check.ok).count();

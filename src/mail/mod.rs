@@ -1,0 +1,5 @@
+//! Letters: what is written in them (PURE).
+
+mod letter;
+
+pub use letter::Letter;

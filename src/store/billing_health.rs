@@ -1,0 +1,35 @@
+//! What of billing an operator should look at.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::dialect::on;
+use super::{Store, StoreError};
+
+/// Counts of what should not be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, sqlx::FromRow)]
+pub struct BillingHealth {
+    /// Subscriptions that were due more than a day ago.
+    pub overdue: i64,
+    /// Periods whose payment the provider did not confirm yet.
+    pub in_doubt: i64,
+    /// Flags that nobody has settled.
+    pub flags: i64,
+    /// Payments of which it is not known, for more than a day, whose they are.
+    pub ownerless: i64,
+}
+
+impl Store {
+    /// Looks.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn billing_health(&self, now: DateTime<Utc>) -> Result<BillingHealth, StoreError> {
+        const SQL: &str = "SELECT (SELECT COUNT(*) FROM subscriptions WHERE next_action_at < $1) AS overdue, \
+             (SELECT COUNT(*) FROM renewals WHERE action IN ('confirming', 'uncertain')) AS in_doubt, \
+             (SELECT COUNT(*) FROM billing_flags WHERE resolved_at IS NULL) AS flags, \
+             (SELECT COUNT(*) FROM payments WHERE user_id IS NULL AND received_at < $1) AS ownerless";
+        let mut connection = self.reader().await?;
+        let a_day_ago = now - TimeDelta::hours(25);
+        on!(connection.handle(), BillingHealth, SQL, [a_day_ago], fetch_one)
+    }
+}

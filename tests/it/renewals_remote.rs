@@ -1,0 +1,207 @@
+//! Renewals with others in them: PayPal, asked whether a period was paid, and a site that renews by itself.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use bellwether::store::RunState;
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::harness::{Engine, Running, World, eventually, instant};
+use crate::store_billing::{activated, rules, sale};
+
+const SECRET: &str = "canary-cron-secret";
+
+on_both_engines!(a_payment_whose_message_is_late_is_found_and_silence_costs_nothing);
+
+/// A path, and what it is answered, one after the other.
+type Answers = (&'static str, VecDeque<(u16, String)>);
+
+/// Answers each path with what it is told next; the last one stays. Keeps what it was asked.
+#[derive(Clone)]
+struct Stub {
+    url: String,
+    answers: Arc<Mutex<Vec<Answers>>>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Stub {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let stub = Self { url, answers: Arc::default(), asked: Arc::default() };
+        let served = stub.clone();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(served.clone().serve(stream));
+            }
+        });
+        stub
+    }
+
+    /// What a path is answered from now on, one after the other.
+    fn answer(&self, path: &'static str, answers: &[(u16, Value)]) {
+        let mut all = self.answers.lock().unwrap();
+        all.retain(|(known, _)| *known != path);
+        all.push((path, answers.iter().map(|(status, body)| (*status, body.to_string())).collect()));
+    }
+
+    async fn serve(self, mut stream: TcpStream) {
+        let mut request = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            let text = String::from_utf8_lossy(&request).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head
+                    .lines()
+                    .find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+                if body.len() >= length.unwrap_or(0) {
+                    break;
+                }
+            }
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(n) => request.extend_from_slice(&buffer[..n]),
+            }
+        }
+        let text = String::from_utf8_lossy(&request).into_owned();
+        let path = text.split_whitespace().nth(1).unwrap_or_default().to_owned();
+        self.asked.lock().unwrap().push(text);
+        let (status, body) = {
+            let mut all = self.answers.lock().unwrap();
+            let fitting = all.iter_mut().filter(|(known, _)| path.starts_with(known));
+            let found = fitting.max_by_key(|(known, _)| known.len());
+            found.map_or((404, "{}".to_owned()), |(_, answers)| match answers.len() {
+                1 => answers[0].clone(),
+                _ => answers.pop_front().unwrap(),
+            })
+        };
+        let location = if status == 302 { "Location: /elsewhere\r\n" } else { "" };
+        let answer = format!(
+            "HTTP/1.1 {status} X\r\n{location}Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        let _ = stream.write_all(answer.as_bytes()).await;
+    }
+
+    fn count(&self, part: &str) -> usize {
+        self.asked.lock().unwrap().iter().filter(|asked| asked.contains(part)).count()
+    }
+}
+
+async fn renew(running: &Running, dry_run: bool) -> Value {
+    let url = format!("http://{}/api/billing/process-renewals", running.daemon.api);
+    let request =
+        running.http.post(url).header("X-Cron-Secret", SECRET).body(json!({ "dry_run": dry_run }).to_string());
+    serde_json::from_str(&request.send().await.unwrap().text().await.unwrap()).unwrap()
+}
+
+async fn a_payment_whose_message_is_late_is_found_and_silence_costs_nothing(engine: Engine) {
+    let paypal = Stub::start().await;
+    let settings = [
+        ("CRON_SECRET", SECRET),
+        ("PAYPAL_CLIENT_ID", "client"),
+        ("PAYPAL_SECRET", "paypal-secret"),
+        ("PAYPAL_API_BASE", &paypal.url),
+    ];
+    let world = World::at("2027-03-02T12:00:00Z", engine, &settings).await;
+    let running = world.start().await;
+    running.stats().await;
+    for (link, user) in [("I-A", "a"), ("I-B", "b")] {
+        let store = &running.daemon.store;
+        let custom = format!("gold_monthly_1_{user}");
+        store
+            .apply_event(&activated(link, "2027-02-01T11:59:00Z", &custom), &rules(), world.clock_now())
+            .await
+            .unwrap();
+        let first = sale(&format!("S1-{user}"), link, "2027-02-01T12:00:00Z", "79.99");
+        store.apply_event(&first, &rules(), world.clock_now()).await.unwrap();
+    }
+    let actions = |answer: &Value| {
+        let results = answer["results"].as_array().unwrap().iter();
+        results
+            .map(|one| format!("{} {}", one["user_id"].as_str().unwrap(), one["action"].as_str().unwrap()))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    paypal.answer("/v1/oauth2/token", &[(200, json!({"access_token": "t", "expires_in": 3_600}))]);
+    paypal.answer("/v1/billing/subscriptions/", &[(503, json!({}))]);
+    assert_eq!(actions(&renew(&running, true).await), "a uncertain, b uncertain");
+    assert_eq!(actions(&renew(&running, false).await), "a uncertain, b uncertain");
+    let of = async |sql: &str| world.database.query(sql).await.join(", ");
+    assert_eq!(of("SELECT user_id || ' ' || status FROM subscriptions ORDER BY 1").await, "a active, b active");
+    assert_eq!(of("SELECT action FROM renewals").await, "uncertain, uncertain", "the doubt is written down");
+    world.clock.advance(TimeDelta::hours(2));
+    let paid = json!({"transactions": [{"id": "S2-a", "status": "COMPLETED", "time": "2027-03-01T12:00:05Z",
+        "amount_with_breakdown": {"gross_amount": {"currency_code": "USD", "value": "79.99"}}}]});
+    paypal.answer("/v1/billing/subscriptions/I-A/", &[(200, paid)]);
+    paypal.answer("/v1/billing/subscriptions/I-B/", &[(200, json!({"transactions": []}))]);
+    let dry = renew(&running, true).await;
+    assert_eq!(actions(&dry), "a paid, b marked_past_due");
+    assert_eq!(of("SELECT user_id || ' ' || status FROM subscriptions ORDER BY 1").await, "a active, b active");
+    assert_eq!(renew(&running, false).await["results"], dry["results"]);
+    assert_eq!(of("SELECT action FROM renewals ORDER BY action").await, "marked_past_due, paid");
+    // The message comes at last, under an event of its own: the same money.
+    let late = sale("S2-a", "I-A", "2027-03-01T12:00:05Z", "79.99");
+    running.daemon.store.apply_event(&late, &rules(), world.clock_now()).await.unwrap();
+    let due = running.daemon.store.subscription_of("a").await.unwrap().unwrap();
+    assert_eq!(due.subscription().unwrap().current_period_end, instant("2027-04-01T11:00:00Z"));
+    let asked = paypal.asked.lock().unwrap().clone();
+    let ids = |part: &str| {
+        let of_it = asked.iter().filter(|asked| asked.contains(part));
+        let ids =
+            of_it.filter_map(|asked| asked.lines().find(|line| line.to_lowercase().starts_with("paypal-request-id:")));
+        ids.map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(
+        (ids("/I-A/").len(), ids("/I-B/").len()),
+        (1, 1),
+        "one request id for each period, however often it is asked"
+    );
+    running.stop().await;
+}
+
+/// D19: only the site's own word that it went well counts.
+#[tokio::test]
+async fn a_site_that_renews_by_itself_is_called_until_it_says_that_it_went_well() {
+    let site = Stub::start().await;
+    let settings = [("CRON_SECRET", SECRET), ("BELLWETHER_RENEWALS__MODE", "http"), ("API_BASE_URL", &site.url)];
+    let world = World::at("2027-03-14T06:59:59Z", Engine::Sqlite, &settings).await;
+    let running = world.start().await;
+    running.stats().await;
+    let summary = json!({"processed": 3, "credits_applied": 1, "past_due": 1, "skipped": 1});
+    site.answer(
+        "/api/billing/process-renewals",
+        &[(500, json!({})), (200, json!({"success": false})), (200, json!({"success": true, "summary": summary}))],
+    );
+    world.clock.advance(TimeDelta::seconds(2));
+    eventually("the site has done it", async || {
+        world.clock.advance(TimeDelta::seconds(30));
+        world.ledger(&running, "renewals").await.iter().any(|run| run.state == RunState::Ok)
+    })
+    .await;
+    let run = world.ledger(&running, "renewals").await.remove(0);
+    assert_eq!(run.attempt, 3);
+    assert_eq!(
+        serde_json::from_str::<Value>(run.stats.as_deref().unwrap()).unwrap(),
+        json!({"mode": "http", "summary": summary})
+    );
+    assert_eq!(
+        site.count(&format!("X-Cron-Secret: {SECRET}").to_lowercase())
+            + site.count(&format!("X-Cron-Secret: {SECRET}")),
+        3
+    );
+    // A redirect is not followed, and is no success.
+    site.answer("/api/billing/process-renewals", &[(302, json!({"success": true}))]);
+    world.clock.advance_to(instant("2027-03-15T07:00:01Z"));
+    eventually("the next night has failed", async || {
+        world.clock.advance(TimeDelta::seconds(1));
+        world.ledger(&running, "renewals").await.iter().any(|run| run.state == RunState::Failed)
+    })
+    .await;
+    assert_eq!(site.count("/elsewhere"), 0);
+    running.stop().await;
+}
