@@ -107,6 +107,11 @@ impl SimMassive {
         self.inner.calls.lock().unwrap().troubles.extend(troubles);
     }
 
+    /// No more of what [`SimMassive::trouble`] has left.
+    pub fn forgive(&self) {
+        self.inner.calls.lock().unwrap().troubles.clear();
+    }
+
     /// From now on the answers say that their data is delayed.
     pub fn delay(&self) {
         self.inner.calls.lock().unwrap().delayed = true;
