@@ -222,13 +222,7 @@ impl Daemon {
         let (tasks, serving) = (TaskTracker::new(), CancellationToken::new());
         let inbox = InboxParts::assemble(&config, &parts, &tasks, &serving)?;
         let renewals = renewals_of(&config, &parts, &inbox)?;
-        let retention = Retention {
-            store: parts.store.clone(),
-            clock: Arc::clone(&parts.clock),
-            keep: config.retention,
-            history: config.history,
-            market: Arc::clone(&parts.market),
-        };
+        let retention = retention(&config, &parts);
         let reconcile = inbox.reconcile.as_ref();
         let entries =
             jobs::entries(&config, &parts.market, &parts.universe, &renewals, retention, &parts.calendar, reconcile);
@@ -247,9 +241,7 @@ impl Daemon {
         planner.run_at_start(jobs::UNIVERSE, move || market.wants_universe());
         let market = Arc::clone(&parts.market);
         planner.run_at_start(jobs::INGEST, move || market.wants_cycle());
-        let (shared, store, clock) = (Arc::clone(&parts.calendar), parts.store.clone(), Arc::clone(&parts.clock));
-        let (sources, calendars) = (parts.exceptions.clone(), config.calendar.clone());
-        let keeper = CalendarKeeper::new(shared, sources, calendars, store, clock, planner.nudge());
+        let keeper = calendar_keeper(&config, &parts, planner.nudge());
 
         let daemon = Self {
             api: local_address(&api_listener, config.listen),
@@ -454,6 +446,21 @@ fn site_of(config: &Config) -> Result<Option<SiteClient>, StartError> {
 fn dunning_of(config: &Config, parts: &Parts) -> Arc<Dunning> {
     let (store, clock) = (parts.store.clone(), Arc::clone(&parts.clock));
     Arc::new(Dunning { store, clock, days: config.site.dunning_days.clone() })
+}
+
+fn calendar_keeper(config: &Config, parts: &Parts, nudge: Arc<Notify>) -> CalendarKeeper {
+    let (shared, store, clock) = (Arc::clone(&parts.calendar), parts.store.clone(), Arc::clone(&parts.clock));
+    CalendarKeeper::new(shared, parts.exceptions.clone(), config.calendar.clone(), store, clock, nudge)
+}
+
+fn retention(config: &Config, parts: &Parts) -> Retention {
+    Retention {
+        store: parts.store.clone(),
+        clock: Arc::clone(&parts.clock),
+        keep: config.retention,
+        history: config.history,
+        market: Arc::clone(&parts.market),
+    }
 }
 
 /// Ends what a daemon before this one, which was killed, has left running of its components, as far as that can be proved.

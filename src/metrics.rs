@@ -174,12 +174,7 @@ const TABLE: &[(&str, Kind, Option<Unit>, &str)] = &[
     ),
     ("bellwether_ingest_store_failures_total", Counter, None, "Times the database did not take a cycle."),
     ("bellwether_ingest_store_behind_cycles", Gauge, None, "Cycles that are shown and not in the database yet."),
-    (
-        "bellwether_ingest_store_behind_seconds",
-        Gauge,
-        Some(Unit::Seconds),
-        "How long the oldest of them has been waiting.",
-    ),
+    ("bellwether_ingest_store_behind_seconds", Gauge, Some(Unit::Seconds), "How long the oldest of them has waited."),
     ("bellwether_ingest_journal_bytes", Gauge, Some(Unit::Bytes), "What the journal of cycles holds."),
     ("bellwether_renewals_total", Counter, None, "Subscriptions a renewal run has decided about, by action."),
     ("bellwether_renewals_due", Gauge, None, "Subscriptions still due when the last renewal run ended."),
