@@ -385,8 +385,8 @@ async fn a_late_answer_belongs_to_its_own_slot() {
     let calls = market.host.calls();
     market.world.clock.advance_to(instant("2027-03-15T13:30:00Z"));
     eventually("the call is under way", async || market.host.calls() == calls + 1).await;
-    // The cycle ends at 0.9 of the cadence, whatever the call does.
-    market.world.clock.advance_to(instant("2027-03-15T13:32:43Z"));
+    // The cycle ends, whatever the call does, five seconds before the run would be ended at 0.9 of the cadence.
+    market.world.clock.advance_to(instant("2027-03-15T13:32:38Z"));
     eventually("the cycle has ended", async || {
         market.world.ledger(&running, "ingest").await.last().is_some_and(|run| run.state == RunState::Failed)
     })
