@@ -226,6 +226,22 @@ fn one_quote_and_the_market_at_a_glance() {
         {"name":"Financials","total":2,"gainers":1,"losers":1,"unchanged":0,"average_change_percent":0.5051},
         {"name":"Information Technology","total":1,"gainers":1,"losers":0,"unchanged":0,"average_change_percent":0.5886},
         {"name":"Materials","total":2,"gainers":0,"losers":1,"unchanged":1,"average_change_percent":-12.5}
+      ],
+      "historical_dates":[
+        "2026-11-20",
+        "2026-11-23"
+      ],
+      "historical_gainers":[
+        3,
+        2
+      ],
+      "historical_losers":[
+        4,
+        2
+      ],
+      "historical_total":[
+        7,
+        6
       ]
     }
     "#);

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::super::bodies::DEFAULT_RANKING_ROWS;
-use super::super::{Body, Listing, Meta, Price, Quote, Ranking, SectorStatistics, Snapshot, Statistics, rows};
+use super::super::{
+    Body, Listing, MarketPast, Meta, Price, Quote, Ranking, SectorStatistics, Snapshot, Statistics, rows,
+};
 
 #[derive(Serialize)]
 struct Stats<'a> {
@@ -13,6 +15,8 @@ struct Stats<'a> {
     top_losers: Vec<Mover<'a>>,
     most_active: Vec<Mover<'a>>,
     sectors: &'a [SectorStatistics],
+    #[serde(flatten)]
+    past: &'a MarketPast,
     meta: &'a Meta,
 }
 
@@ -68,6 +72,7 @@ pub fn stats(snapshot: &Snapshot, statistics: &Statistics, meta: &Meta) -> Body 
         top_losers: top(Ranking::TopLosers),
         most_active: top(Ranking::MostActive),
         sectors: &statistics.sectors,
+        past: &statistics.past,
         meta,
     })
 }
