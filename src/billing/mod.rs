@@ -1,6 +1,6 @@
 //! PURE: what becomes of a subscription when money comes, goes back or stays away.
 //!
-//! Whatever a provider tells becomes an [`Event`]. [`apply`] adds what it tells to the [`Facts`] of its account and works out
+//! Whatever a provider tells becomes an [`Event`]. [`apply()`] adds what it tells to the [`Facts`] of its account and works out
 //! anew where the account stands, so neither the order of events nor their repetition matters. When a period ends, [`decide`]
 //! says what is to be done; the nightly run, the HTTP call and a dry run are this one function.
 
