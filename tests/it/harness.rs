@@ -192,6 +192,11 @@ impl World {
         (Doomed { api, kill, thread }, api)
     }
 
+    /// Waits until no run is under way: a cycle is shown before its run has ended, and a slot that meets a run is left out.
+    pub async fn nothing_is_under_way(&self, running: &Running) {
+        eventually("nothing is under way", async || running.daemon.scheduler.running() == 0).await;
+    }
+
     /// The ledger of one job, oldest slot first, a line a row.
     pub async fn ledger(&self, running: &Running, job: &str) -> Vec<JobRun> {
         let filter = RunFilter { job: Some(job.to_owned()), limit: 100_000, ..RunFilter::default() };

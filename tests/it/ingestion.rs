@@ -47,8 +47,10 @@ async fn advance_until(market: &Market, what: &str, holds: impl AsyncFn() -> boo
 
 /// Lets the cycle of one slot run to its end, and gives what is served then.
 pub async fn slot(market: &Market, running: &Running, at: &str) -> Value {
+    market.world.nothing_is_under_way(running).await;
     market.world.clock.advance_to(instant(at));
-    advance_until(market, "the slot has ended", async || {
+    eventually("the slot has ended", async || {
+        market.world.clock.advance(TimeDelta::milliseconds(100));
         let runs = market.world.ledger(running, "ingest").await;
         runs.last().is_some_and(|run| run.scheduled_for == instant(at) && run.state != RunState::Running)
     })
@@ -196,7 +198,7 @@ async fn a_cycle_that_fails_leaves_the_last_one_in_place_and_says_why() {
     assert_eq!(status, 503);
     let freshness = health["components"].as_array().unwrap().iter().find(|part| part["name"] == "freshness").unwrap();
     assert!(freshness["detail"].as_str().unwrap().contains("13:48:00 UTC failed: massive: HTTP 403"), "{freshness}");
-    assert_eq!(running.get("/readyz").await.0, 200, "stale data is told, not hidden behind a 503");
+    eventually("stale data is told, not hidden behind a 503", async || running.get("/readyz").await.0 == 200).await;
     let runs = market.world.ledger(&running, "ingest").await;
     assert_eq!(runs.last().unwrap().state, RunState::Failed);
     // And it mends itself.

@@ -121,6 +121,7 @@ fn names(symbols: &[&str]) -> BTreeSet<String> {
 
 /// Runs the slot and gives the ledger's report of it.
 async fn slot(market: &Market, running: &Running, at: &str) -> Value {
+    market.world.nothing_is_under_way(running).await;
     market.world.clock.advance_to(instant(at));
     eventually("the slot has ended", async || {
         market.world.clock.advance(TimeDelta::milliseconds(100));

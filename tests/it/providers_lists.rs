@@ -23,6 +23,7 @@ async fn world(symbols: &[&str], settings: &[(&str, String)]) -> (World, tempfil
 
 /// Runs the slot and gives the ledger's report of it.
 async fn slot(world: &World, running: &Running, at: &str) -> Value {
+    world.nothing_is_under_way(running).await;
     world.clock.advance_to(instant(at));
     eventually("the slot has ended", async || {
         world.clock.advance(TimeDelta::milliseconds(100));
