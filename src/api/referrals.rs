@@ -12,7 +12,7 @@ use super::App;
 use super::error::Problem;
 use super::guard::{check_site, read_body};
 use super::query::{Query, bad_parameter};
-use crate::store::{Cause, Invited, MarkedPaid, StoreError};
+use crate::store::{Acceptance, Accepted, Cause, Invited, MarkedPaid, StoreError};
 
 /// The longest name that the site may have for an account, in bytes.
 const LONGEST_USER_ID: usize = 128;
@@ -26,6 +26,16 @@ struct InviteAsked {
     user_id: Value,
     #[serde(alias = "invitee_email")]
     email: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AcceptAsked {
+    user_id: Value,
+    #[serde(default, alias = "invitee_email")]
+    email: Option<String>,
+    #[serde(default)]
+    referral_code: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -73,6 +83,51 @@ pub async fn invite(app: Data<&Arc<App>>, request: &Request, body: Body) -> Resu
             let seconds = (at - now).num_seconds().max(1).unsigned_abs();
             Err(Problem::too_many("invite_limit", detail, seconds).into())
         }
+    }
+}
+
+/// An invited address has become an account: `{"user_id", "email", "referral_code"}`. The address may be left out where it is known,
+/// the code where the address was invited.
+#[handler]
+pub async fn accept(app: Data<&Arc<App>>, request: &Request, body: Body) -> Result<Response> {
+    check_site(&app, request)?;
+    let asked: AcceptAsked = read(&app, body, "{\"user_id\": .., \"email\": .., \"referral_code\": ..}").await?;
+    let user_id = user_of(&asked.user_id)?;
+    let code = asked.referral_code.as_deref().map(str::trim).filter(|code| !code.is_empty());
+    let email = match asked.email.as_deref().map(str::trim).filter(|email| !email.is_empty()) {
+        Some(email) => email_of(email)?,
+        None => {
+            let known = app.store.account_email(&user_id).await.map_err(|fault| away(&fault))?;
+            known.ok_or_else(|| bad_body("email is needed: no address of this account is known"))?
+        }
+    };
+    refuse_disposable(&app, &email)?;
+    let cause = Cause { actor: "site".to_owned(), cause: "accept".to_owned(), request_id: request_id(request) };
+    let acceptance = Acceptance { user_id: &user_id, email: &email, code };
+    let accepted = app.store.accept_invite(acceptance, &app.renewals.rules, &cause, app.clock.now()).await;
+    let (status, id, state) = match accepted.map_err(|fault| away(&fault))? {
+        Accepted::Now { id, state } => ("ok", id, state.to_owned()),
+        Accepted::Before { id, state } => ("exists", id, state),
+        other => return Err(not_accepted(&other).into()),
+    };
+    Ok(answer(StatusCode::OK, &json!({ "success": true, "status": status, "id": id, "state": state })))
+}
+
+fn not_accepted(why: &Accepted) -> Problem {
+    match why {
+        Accepted::Own => {
+            let detail = "nobody can accept their own invite, whichever of their addresses it went to";
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "self_referral", detail)
+        }
+        Accepted::Customer => {
+            let detail = "this account had paid before it was invited; it earns nobody anything";
+            Problem::new(StatusCode::CONFLICT, "already_customer", detail)
+        }
+        Accepted::Taken => {
+            let detail = "the address was invited by another account, or the invite or the account is taken already";
+            Problem::new(StatusCode::CONFLICT, "already_invited", detail)
+        }
+        _ => Problem::not_found("nobody invited that address, or there is no such code"),
     }
 }
 

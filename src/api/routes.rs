@@ -74,6 +74,7 @@ fn site() -> Vec<Line> {
         ("/api/referrals/link", Read, get(referrals::link)),
         ("/api/referrals/summary", Read, get(referrals::summary)),
         ("/api/referrals/invite", Write, post(referrals::invite)),
+        ("/api/referrals/accept", Write, post(referrals::accept)),
         ("/api/referrals/webhook/mark-paid", Write, post(referrals::mark_paid)),
         ("/paypal/webhook", Write, post(webhooks::paypal)),
         ("/api/webhooks/paypal", Write, post(webhooks::paypal)),

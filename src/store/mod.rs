@@ -3,6 +3,7 @@
 //! A file per noun; each adds its methods to [`Store`]. Every method runs on both engines and has a conformance test in
 //! `tests/it/store.rs` that proves it on both.
 
+mod acceptance;
 mod audit;
 mod billing;
 mod billing_health;
@@ -40,6 +41,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseTarget;
+pub use acceptance::{Acceptance, Accepted};
 pub use audit::{AuditRow, Entry};
 pub use billing::{Applied, Cause, email_key};
 pub use billing_health::BillingHealth;

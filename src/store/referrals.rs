@@ -114,20 +114,6 @@ impl Store {
         Ok(Invited::New(id))
     }
 
-    /// An invited address has become an account.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn accept_invite(&self, user_id: &str, email: &str, now: DateTime<Utc>) -> Result<bool, StoreError> {
-        const SQL: &str = "UPDATE invites SET state = 'accepted', accepted_at = $3, invitee = $2 \
-             WHERE email_key = $1 AND state = 'invited' AND inviter <> $2";
-        let mut tx = self.begin().await?;
-        ensure_account(&mut tx, user_id, Some(email), "site", now).await?;
-        let accepted = on!(tx.handle(), SQL, [email_key(email), user_id, now])?;
-        tx.commit().await?;
-        Ok(accepted > 0)
-    }
-
     /// The site says that an invited account pays. By its address; by the code alone only while one invite of that code is open, because
     /// otherwise somebody else's would be paid.
     ///
@@ -153,6 +139,8 @@ impl Store {
         let [(invite, inviter)] = found.as_slice() else {
             return Ok(if found.is_empty() { MarkedPaid::Unknown } else { MarkedPaid::Ambiguous });
         };
+        // In the order of whoever accepts it: the account, then the invite.
+        lock_account(&mut tx, inviter).await?;
         let is_new = set_paid(&mut tx, invite, inviter, None, true, now).await?;
         if is_new {
             let entry = super::audit::Entry {
@@ -160,7 +148,6 @@ impl Store {
                 before: None,
                 after: Some(serde_json::json!({ "invite": invite, "state": "paid" }).to_string()),
             };
-            lock_account(&mut tx, inviter).await?;
             super::audit::write(&mut tx, inviter, &entry, now).await?;
         }
         tx.commit().await?;
@@ -203,8 +190,11 @@ async fn write_invitation(
 }
 /// The account of an invited address pays for the first time, or its money went back. Whoever invited it earns, or loses, one credit.
 pub(super) async fn invitee_pays(tx: &mut Tx, user_id: &str, pays: bool, now: DateTime<Utc>) -> Result<(), StoreError> {
-    const SQL: &str = "SELECT i.id, i.inviter FROM invites i JOIN accounts a ON a.email_key = i.email_key \
-         WHERE a.user_id = $1 AND i.inviter <> $1";
+    // The one that it accepted counts, whatever address it pays from; else one of its address that nobody has accepted.
+    const SQL: &str = "SELECT id, inviter FROM (SELECT id, inviter, 0 AS place FROM invites WHERE invitee = $1 \
+         UNION ALL SELECT id, inviter, 1 AS place FROM invites WHERE invitee IS NULL \
+         AND email_key = (SELECT email_key FROM accounts WHERE user_id = $1)) found \
+         WHERE inviter <> $1 ORDER BY place, id LIMIT 1";
     let Some((invite, inviter)) = on!(tx.handle(), (String, String), SQL, [user_id], fetch_optional)? else {
         return Ok(());
     };

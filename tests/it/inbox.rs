@@ -281,6 +281,24 @@ async fn the_site_tells_that_an_invite_is_paid_under_either_of_two_secrets() {
     assert_eq!(post("msg_4", "the-new-secret-of-the-site-1", "{}").await, 400);
     assert_eq!(post("msg_5", "the-new-secret-of-the-site-1", r#"{"type":"referral.paid","data":{}}"#).await, 200);
     become_(&running, "msg_5", EventStatus::Dead).await;
+    // An invite of somebody: paid by the first word, and once, however often and under however many ids it is told.
+    let (store, now) = (&running.daemon.store, world.clock_now());
+    let code = store.referral_code("u1", None, now).await.unwrap();
+    store.invite("u1", "friend@site.example", 9, now).await.unwrap();
+    let data =
+        json!({"type": "referral.paid", "data": {"invitee_email": "Friend@site.example", "referral_code": code}});
+    for (id, secret) in [
+        ("msg_6", "the-new-secret-of-the-site-1"),
+        ("msg_6", "the-old-secret-of-the-site-1"),
+        ("msg_7", "the-new-secret-of-the-site-1"),
+    ] {
+        assert_eq!(post(id, secret, &data.to_string()).await, 200);
+        become_(&running, id, EventStatus::Processed).await;
+    }
+    let summary = store.referral_summary("u1").await.unwrap();
+    assert_eq!((summary.paid, summary.balance), (1, 1));
+    let audit = store.audit_of("u1").await.unwrap();
+    assert_eq!((audit.len(), audit[0].actor.as_str(), audit[0].cause.as_str()), (1, "site", "msg_6"));
     let unknown =
         running.http.post(format!("http://{}/api/webhooks/elsewhere/", running.daemon.api)).send().await.unwrap();
     assert_eq!(unknown.status().as_u16(), 404);

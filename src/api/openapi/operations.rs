@@ -221,6 +221,7 @@ pub const OPERATIONS: &[Operation] = &[
     ask_site("/api/referrals/link", "referralLink", "The account's own code, and the page that it leads to"),
     ask_site("/api/referrals/summary", "referralSummary", "What came of the account's invitations"),
     tell_site("/api/referrals/invite", "invite", "Invites somebody", "Invite"),
+    tell_site("/api/referrals/accept", "acceptInvite", "Somebody who was invited, or came by a link, has become an account", "Accept"),
     tell_site("/api/referrals/webhook/mark-paid", "markReferralPaid", "Somebody who was invited has paid", "MarkPaid"),
     deliver("/paypal/webhook", "paypalWebhook", "An event of PayPal, under its signature; 200 once it is durable"),
     deliver("/api/webhooks/paypal", "paypalWebhookByOtherPath", "The same"),
