@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use crate::api::{self, Answerer, App, Front, Lifecycle, Limits, Streams};
+use crate::api::{self, Answerer, App, Front, Lifecycle, Limits, Origins, Streams};
 use crate::calendar::SharedCalendars;
 use crate::clock::SharedClock;
 use crate::components;
@@ -310,6 +310,7 @@ impl Daemon {
             dunning: dunning_of(config, parts),
             site: config.site.clone(),
             allowed_hosts: config.allowed_hosts.clone(),
+            origins: Arc::new(Origins::new(&config.http.cors_origins)),
             http: config.http.clone(),
             shows_docs: config.http.docs,
             streams: Arc::clone(&streams),

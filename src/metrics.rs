@@ -243,7 +243,7 @@ pub fn started(now: DateTime<Utc>) {
     for outcome in ["ok", "failed"] {
         counter!("bellwether_calendar_reloads_total", "outcome" => outcome).absolute(0);
     }
-    for reason in ["host", "too_large", "slow_body", "streams", "type", "unauthorized"] {
+    for reason in ["host", "origin", "too_large", "slow_body", "streams", "type", "unauthorized"] {
         counter!("bellwether_http_rejected_total", "reason" => reason).absolute(0);
     }
     for kind in ["step", "suspend"] {

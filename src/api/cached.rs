@@ -58,7 +58,7 @@ pub struct Answer {
 pub fn answer(request: &HeaderMap, content_type: &'static str, body: &Body, max_age_seconds: i64) -> Answer {
     // Room for these, and for what every answer gets.
     let mut headers = HeaderMap::with_capacity(8);
-    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding, origin"));
     headers.insert(header::CACHE_CONTROL, cache_control(max_age_seconds));
     if let Some(tag) = known_tag(request, body) {
         headers.insert(header::ETAG, tag);

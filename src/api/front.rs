@@ -11,10 +11,10 @@ use hyper::http::header::{self, HeaderName};
 use tracing::debug;
 
 use super::App;
-use super::cached;
 use super::guard::is_known_host;
 use super::observe::{REQUEST_ID, milliseconds, request_id};
 use super::stocks::Hot;
+use super::{cached, cors};
 use crate::metrics::RouteTimes;
 
 /// Whether a query changes the answer.
@@ -81,6 +81,9 @@ impl Front {
         let mut answer = cached::answer(headers, cached::JSON, body, cached::max_age(published, now));
         let id = request_id(headers, now);
         answer.headers.insert(HeaderName::from_static(REQUEST_ID), id.clone());
+        if let Some(origin) = self.app.origins.allowed(headers) {
+            cors::allow(&mut answer.headers, origin.clone());
+        }
         let mut response = hyper::Response::new(Full::new(answer.bytes));
         *response.status_mut() = answer.status;
         *response.headers_mut() = answer.headers;

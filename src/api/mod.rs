@@ -8,6 +8,7 @@ mod bars;
 mod billing;
 mod cached;
 mod calendar;
+mod cors;
 mod error;
 mod exceptions;
 mod front;
@@ -44,6 +45,7 @@ use crate::schedule::JobSpec;
 use crate::scheduler::{Ledger, Operations, Status};
 use crate::store::Store;
 use crate::webhooks::Verifier;
+pub use cors::Origins;
 pub use front::Front;
 pub use routes::{api, metrics_page};
 pub use server::{Answerer, Limits, serve};
@@ -125,6 +127,8 @@ pub struct App {
     pub site: SiteConfig,
     /// Host names that are answered.
     pub allowed_hosts: Vec<String>,
+    /// Whose pages may read.
+    pub origins: Arc<Origins>,
     /// Limits of requests.
     pub http: HttpConfig,
     /// Whether the API describes itself.

@@ -12,6 +12,7 @@ use poem::{Endpoint, IntoResponse, Request, Response, Result};
 use tracing::{Instrument, debug, info, info_span, warn};
 use uuid::Uuid;
 
+use super::cors::{self, Origins};
 use super::error::Problem;
 use crate::clock::SharedClock;
 use crate::metrics::{self, RouteTimes};
@@ -30,6 +31,8 @@ pub struct Observed<E> {
     pub legacy: bool,
     /// The methods it takes, for an answer to another.
     pub allow: &'static str,
+    /// Whose pages may read what is answered; `None`: nobody's.
+    pub origins: Option<Arc<Origins>>,
     /// To measure with.
     pub clock: SharedClock,
     /// What answers.
@@ -59,6 +62,7 @@ impl<E: Endpoint> Endpoint for Observed<E> {
         let started = self.clock.monotonic();
         let id = request_id(request.headers(), self.clock.now());
         let id_text: Arc<str> = id.to_str().unwrap_or_default().into();
+        let origin = self.origins.as_ref().and_then(|origins| origins.allowed(request.headers()).cloned());
         let method = request.method().clone();
         let route = self.times.route();
         let span = info_span!("request", request_id = %id_text, method = metrics::method_name(method.as_str()), route);
@@ -77,6 +81,12 @@ impl<E: Endpoint> Endpoint for Observed<E> {
                 response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(self.allow));
             }
             response.headers_mut().insert(REQUEST_ID, id);
+            if self.origins.is_some() {
+                cors::vary(response.headers_mut());
+            }
+            if let Some(origin) = origin {
+                cors::allow(response.headers_mut(), origin);
+            }
             let took = self.clock.monotonic().saturating_sub(started);
             self.times.answered(method.as_str(), response.status().as_u16(), took);
             log(&method, response.status(), took);

@@ -39,7 +39,7 @@ pub fn list(app: Data<&Arc<App>>, request: &Request) -> Result<Response> {
     let max_age = cached::max_age(&published, app.clock.now());
     let mut response = cached::respond_as(request.headers(), format.content_type(), &body, max_age);
     let headers = response.headers_mut();
-    headers.insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
+    headers.insert(header::VARY, HeaderValue::from_static("accept, accept-encoding, origin"));
     if let Some(next) = next_link(&parameters, &page) {
         headers.insert(header::LINK, next);
     }

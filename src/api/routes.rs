@@ -7,6 +7,7 @@ use poem::endpoint::BoxEndpoint;
 use poem::middleware::{NormalizePath, TrailingSlash};
 use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, RouteMethod, delete, get, handler, post};
 
+use super::cors::Preflight;
 use super::guard::KnownHosts;
 use super::observe::Observed;
 use super::{
@@ -15,15 +16,19 @@ use super::{
 };
 use crate::metrics::RouteTimes;
 
-/// What kind of path it is: its methods, and the manner of its errors.
+/// What kind of path it is: its methods, the manner of its errors, and whether pages of other sites may read it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Read by the site's clients, which look for `success` and `error` in an error.
+    /// Read by the site's pages, which look for `success` and `error` in an error.
     Read,
+    /// Asked by the site's server; errors like those.
+    Account,
     /// The same, for a call that changes something.
     Write,
-    /// The new API: errors have no old members.
-    Modern(&'static str),
+    /// Read by everybody: errors have no old members.
+    Open(&'static str),
+    /// For operators; errors like those.
+    Closed(&'static str),
     /// Asked by machines that go by the status.
     Probe,
 }
@@ -32,10 +37,20 @@ impl Kind {
     /// As `Allow` names them.
     fn methods(self) -> &'static str {
         match self {
-            Self::Read | Self::Probe => READ,
+            Self::Read | Self::Account | Self::Probe => READ,
             Self::Write => "POST",
-            Self::Modern(allow) => allow,
+            Self::Open(allow) | Self::Closed(allow) => allow,
         }
+    }
+
+    /// Whether errors have the members of the old site.
+    fn is_old(self) -> bool {
+        matches!(self, Self::Read | Self::Account | Self::Write)
+    }
+
+    /// Whether pages of the origins that are allowed may read it.
+    fn is_shared(self) -> bool {
+        matches!(self, Self::Read | Self::Open(_))
     }
 }
 
@@ -48,7 +63,7 @@ type Line = (&'static str, Kind, RouteMethod);
 /// What the site calls.
 #[rustfmt::skip]
 fn site() -> Vec<Line> {
-    use Kind::{Read, Write};
+    use Kind::{Account, Read, Write};
     vec![
         ("/api/market-stats", Read, get(stocks::market_stats)),
         ("/api/platform-stats", Read, get(stocks::market_stats)),
@@ -69,10 +84,10 @@ fn site() -> Vec<Line> {
         ("/api/market-hours", Read, get(hours::market_hours)),
         ("/api/billing/process-renewals", Write, post(billing::process_renewals)),
         ("/api/billing/process-dunning", Write, post(billing::process_dunning)),
-        ("/api/billing/current-plan", Read, get(account::current_plan)),
+        ("/api/billing/current-plan", Account, get(account::current_plan)),
         ("/api/billing/cancel", Write, post(account::cancel)),
-        ("/api/referrals/link", Read, get(referrals::link)),
-        ("/api/referrals/summary", Read, get(referrals::summary)),
+        ("/api/referrals/link", Account, get(referrals::link)),
+        ("/api/referrals/summary", Account, get(referrals::summary)),
         ("/api/referrals/invite", Write, post(referrals::invite)),
         ("/api/referrals/accept", Write, post(referrals::accept)),
         ("/api/referrals/webhook/mark-paid", Write, post(referrals::mark_paid)),
@@ -86,54 +101,54 @@ fn site() -> Vec<Line> {
 /// The new API.
 #[rustfmt::skip]
 fn modern() -> Vec<Line> {
-    use Kind::Modern;
+    use Kind::{Closed, Open};
     vec![
-        ("/api/v1/stats", Modern(READ), get(quotes::stats)),
-        ("/api/v1/quotes", Modern(READ), get(quotes::list)),
-        ("/api/v1/quotes/:symbol", Modern(READ), get(quotes::one)),
-        ("/api/v1/stream", Modern(READ), get(stream::listen)),
-        ("/api/v1/ingest/backfill", Modern("POST"), post(backfill::backfill)),
-        ("/api/v1/bars/:symbol", Modern(READ), get(bars::of_symbol)),
-        ("/api/v1/calendar", Modern(READ), get(calendar::venues)),
-        ("/api/v1/calendar/:mic", Modern(READ), get(calendar::venue)),
-        ("/api/v1/calendar/:mic/at", Modern(READ), get(calendar::at)),
-        ("/api/v1/calendar/:mic/next", Modern(READ), get(calendar::next)),
-        ("/api/v1/calendar/:mic/why", Modern(READ), get(calendar::why)),
-        ("/api/v1/calendar/:mic/sessions", Modern(READ), get(calendar::sessions)),
-        ("/api/v1/calendar/:mic/sessions.ics", Modern(READ), get(calendar::feed)),
-        ("/api/v1/calendar/:mic/exceptions", Modern(CHANGE),
+        ("/api/v1/stats", Open(READ), get(quotes::stats)),
+        ("/api/v1/quotes", Open(READ), get(quotes::list)),
+        ("/api/v1/quotes/:symbol", Open(READ), get(quotes::one)),
+        ("/api/v1/stream", Open(READ), get(stream::listen)),
+        ("/api/v1/ingest/backfill", Closed("POST"), post(backfill::backfill)),
+        ("/api/v1/bars/:symbol", Open(READ), get(bars::of_symbol)),
+        ("/api/v1/calendar", Open(READ), get(calendar::venues)),
+        ("/api/v1/calendar/:mic", Open(READ), get(calendar::venue)),
+        ("/api/v1/calendar/:mic/at", Open(READ), get(calendar::at)),
+        ("/api/v1/calendar/:mic/next", Open(READ), get(calendar::next)),
+        ("/api/v1/calendar/:mic/why", Open(READ), get(calendar::why)),
+        ("/api/v1/calendar/:mic/sessions", Open(READ), get(calendar::sessions)),
+        ("/api/v1/calendar/:mic/sessions.ics", Open(READ), get(calendar::feed)),
+        ("/api/v1/calendar/:mic/exceptions", Open(CHANGE),
             get(exceptions::list).post(exceptions::add).delete(exceptions::withdraw)),
-        ("/api/v1/calendar/:mic/exceptions/:id", Modern("DELETE"), delete(exceptions::withdraw_by_id)),
-        ("/api/v1/ingest/status", Modern(READ), get(ingest::status)),
-        ("/api/v1/ingest/why", Modern(READ), get(ingest::why)),
-        ("/api/v1/jobs", Modern(READ), get(schedule::jobs)),
-        ("/api/v1/jobs/next", Modern(READ), get(schedule::next)),
-        ("/api/v1/jobs/verify", Modern(READ), get(schedule::verify)),
-        ("/api/v1/jobs/:name/pause", Modern("POST"), post(schedule::pause)),
-        ("/api/v1/jobs/:name/resume", Modern("POST"), post(schedule::resume)),
-        ("/api/v1/jobs/:name/run", Modern("POST"), post(schedule::run)),
-        ("/api/v1/jobs/:name/backfill", Modern("POST"), post(schedule::backfill)),
-        ("/api/v1/runs", Modern(READ), get(schedule::runs)),
-        ("/api/v1/runs/:id", Modern(READ), get(schedule::show)),
-        ("/api/v1/runs/:id/retry", Modern("POST"), post(schedule::retry)),
-        ("/api/v1/runs/:id/cancel", Modern("POST"), post(schedule::cancel)),
-        ("/api/v1/webhooks", Modern(READ), get(webhooks::list)),
-        ("/api/v1/webhooks/replay", Modern("POST"), post(webhooks::again)),
-        ("/api/v1/webhooks/:id", Modern(READ), get(webhooks::show)),
+        ("/api/v1/calendar/:mic/exceptions/:id", Closed("DELETE"), delete(exceptions::withdraw_by_id)),
+        ("/api/v1/ingest/status", Open(READ), get(ingest::status)),
+        ("/api/v1/ingest/why", Open(READ), get(ingest::why)),
+        ("/api/v1/jobs", Closed(READ), get(schedule::jobs)),
+        ("/api/v1/jobs/next", Closed(READ), get(schedule::next)),
+        ("/api/v1/jobs/verify", Closed(READ), get(schedule::verify)),
+        ("/api/v1/jobs/:name/pause", Closed("POST"), post(schedule::pause)),
+        ("/api/v1/jobs/:name/resume", Closed("POST"), post(schedule::resume)),
+        ("/api/v1/jobs/:name/run", Closed("POST"), post(schedule::run)),
+        ("/api/v1/jobs/:name/backfill", Closed("POST"), post(schedule::backfill)),
+        ("/api/v1/runs", Closed(READ), get(schedule::runs)),
+        ("/api/v1/runs/:id", Closed(READ), get(schedule::show)),
+        ("/api/v1/runs/:id/retry", Closed("POST"), post(schedule::retry)),
+        ("/api/v1/runs/:id/cancel", Closed("POST"), post(schedule::cancel)),
+        ("/api/v1/webhooks", Closed(READ), get(webhooks::list)),
+        ("/api/v1/webhooks/replay", Closed("POST"), post(webhooks::again)),
+        ("/api/v1/webhooks/:id", Closed(READ), get(webhooks::show)),
     ]
 }
 
 /// What machines ask.
 #[rustfmt::skip]
 fn probes() -> Vec<Line> {
-    use Kind::Probe;
+    use Kind::{Open, Probe};
     vec![
         ("/livez", Probe, get(health::livez)),
         ("/live", Probe, get(health::livez)),
         ("/readyz", Probe, get(health::readyz)),
         ("/ready", Probe, get(health::readyz)),
-        ("/api/health", Probe, get(health::readyz)),
-        ("/api/health/detailed", Probe, get(health::detailed)),
+        ("/api/health", Open(READ), get(health::readyz)),
+        ("/api/health/detailed", Open(READ), get(health::detailed)),
         ("/startupz", Probe, get(health::startupz)),
     ]
 }
@@ -165,9 +180,11 @@ where
     E: Endpoint + 'static,
     E::Output: IntoResponse,
 {
-    let inner = KnownHosts { app: Arc::clone(app), inner: endpoint.data(Arc::clone(app)) };
-    let (allow, legacy) = (kind.methods(), matches!(kind, Kind::Read | Kind::Write));
-    Observed { times: RouteTimes::of(route), legacy, allow, clock: Arc::clone(&app.clock), inner }
+    let origins = kind.is_shared().then(|| Arc::clone(&app.origins));
+    let inner = Preflight { origins: origins.clone(), inner: endpoint.data(Arc::clone(app)) };
+    let inner = KnownHosts { app: Arc::clone(app), inner };
+    let (allow, legacy) = (kind.methods(), kind.is_old());
+    Observed { times: RouteTimes::of(route), legacy, allow, origins, clock: Arc::clone(&app.clock), inner }
 }
 
 /// What Prometheus reads, on a listener of its own.
@@ -204,6 +221,20 @@ mod tests {
         let (missing, gone) = (served.difference(&described), described.difference(&served));
         let (missing, gone): (Vec<_>, Vec<_>) = (missing.collect(), gone.collect());
         assert!(missing.is_empty() && gone.is_empty(), "openapi/operations.rs: add {missing:?}, remove {gone:?}");
+    }
+
+    #[test]
+    fn pages_may_read_what_everybody_may_ask_and_nothing_else() {
+        let document = openapi::document();
+        for (path, kind, _) in
+            [site(), modern(), probes()].into_iter().flatten().filter(|line| line.0.starts_with("/api"))
+        {
+            let part = |part: &str| part.strip_prefix(':').map_or(part.to_owned(), |name| format!("{{{name}}}"));
+            let described = path.split('/').map(part).collect::<Vec<_>>().join("/");
+            let read = &document["paths"][&described]["get"];
+            let for_everybody = read.is_object() && read.get("security").is_none();
+            assert_eq!(kind.is_shared(), for_everybody, "{path}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod components;
 mod database;
 mod history;
 mod ingest;
+mod origins;
 mod paypal;
 mod production;
 mod reader;
@@ -120,6 +121,8 @@ pub struct HttpConfig {
     pub max_connections: usize,
     /// Clients of the stream of states, of these connections.
     pub max_streams: usize,
+    /// The origins whose pages may read, as browsers write them: that of the site, and those that are named.
+    pub cors_origins: Vec<String>,
     /// Whether the API describes itself.
     pub docs: bool,
     /// Bytes of a request body.
@@ -257,7 +260,7 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
     let sentry_dsn = reader.secret("sentry.dsn");
     refuse_bad_dsn(reader, sentry_dsn.as_ref());
     let release = reader.text("sentry.release");
-    let http = read_http(reader);
+    let mut http = read_http(reader);
     let calendar = read_calendar(reader);
     let cron_waker = reader.boolean("schedule.cron_waker");
     let drain = seconds(reader, "schedule.drain_seconds", 0..=600);
@@ -265,6 +268,7 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
     let lease = seconds(reader, "schedule.lease_seconds", 2..=60);
     let trust_clock = reader.boolean("schedule.trust_clock");
     let (site, billing) = (billing::read_site(reader), billing::read(reader));
+    http.cors_origins.extend(origins::of_site(reader, &site.frontend_url, stage));
     let ingest = ingest::read(reader, database::beside(database.as_ref(), environment));
     let history = history::read(reader);
     let (renewals_limit, renewals_batch) = billing::read_limits(reader);
@@ -344,6 +348,7 @@ fn read_http(reader: &mut Reader<'_>) -> HttpConfig {
     HttpConfig {
         max_connections: usize::from(reader.integer("http.max_connections", 1_u16..=60_000)),
         max_streams: usize::from(reader.integer("http.max_streams", 0_u16..=60_000)),
+        cors_origins: origins::read(reader),
         docs: reader.boolean("http.docs"),
         max_body_bytes: reader.integer("http.max_body_bytes", 1_024_u32..=16_777_216) as usize,
         read_timeout: seconds(reader, "http.read_timeout_seconds", 1..=120),

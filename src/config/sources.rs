@@ -18,6 +18,7 @@ const OLDER_NAMES: &[(&str, &[&str])] = &[
     ("cron_secret", &["CRON_SECRET"]),
     ("secret_key", &["SECRET_KEY"]),
     ("operator_token", &["OPERATOR_TOKEN"]),
+    ("http.cors_origins", &["EXTRA_CORS_ORIGINS"]),
     ("http.docs", &["BACKEND_DOCS_ENABLED"]),
     ("database.url", &["DATABASE_URL"]),
     ("database.engine", &["DB_ENGINE"]),

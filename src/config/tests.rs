@@ -129,3 +129,45 @@ fn systemd_names_the_state_directory() {
     let config = load("", &[("STATE_DIRECTORY", "/var/lib/bellwether:/var/lib/other")]).unwrap();
     assert_eq!(config.database.to_string(), "sqlite:/var/lib/bellwether/bellwether.db");
 }
+
+#[test]
+fn an_origin_is_scheme_host_and_port_and_never_every_site() {
+    let origins = |environment: &[(&str, &str)]| load("", environment).map(|config| config.http.cors_origins);
+    let named = "HTTPS://Www.Example.COM:443,http://localhost:5173/,https://münchen.example,http://[::1]:8080";
+    let site = ("FRONTEND_URL", "https://site.example/app/");
+    let expected = [
+        "https://www.example.com",
+        "http://localhost:5173",
+        "https://xn--mnchen-3ya.example",
+        "http://[::1]:8080",
+        "https://site.example",
+    ];
+    assert_eq!(origins(&[("EXTRA_CORS_ORIGINS", named), site]).unwrap(), expected);
+    assert_eq!(origins(&[]).unwrap(), ["http://localhost:3000"]);
+    let bad = "*,https://*.example.com,example.com,null,ftp://example.com,https://example.com/app,https://me:hunter2@example.com";
+    insta::assert_snapshot!(origins(&[("EXTRA_CORS_ORIGINS", bad)]).unwrap_err(), @r#"
+    http.cors_origins (environment EXTRA_CORS_ORIGINS): "*": an origin is one site; answers are never shared with every site; fix: name each origin, e.g. https://www.example.com,https://app.example.com
+    http.cors_origins (environment EXTRA_CORS_ORIGINS): "https://*.example.com": an origin is one site; answers are never shared with every site; fix: name each origin, e.g. https://www.example.com,https://app.example.com
+    http.cors_origins (environment EXTRA_CORS_ORIGINS): "example.com" is not an origin; fix: write each as scheme, host and port if it has one, e.g. https://www.example.com
+    http.cors_origins (environment EXTRA_CORS_ORIGINS): "null" is not an origin; fix: write each as scheme, host and port if it has one, e.g. https://www.example.com
+    http.cors_origins (environment EXTRA_CORS_ORIGINS): "ftp://example.com" is not an origin; fix: write each as scheme, host and port if it has one, e.g. https://www.example.com
+    http.cors_origins (environment EXTRA_CORS_ORIGINS): "https://example.com/app" has more than an origin: a browser never sends the rest; fix: write https://example.com
+    http.cors_origins (environment EXTRA_CORS_ORIGINS): "https://me@example.com/" has more than an origin: a browser never sends the rest; fix: write https://example.com
+    "#);
+}
+
+#[test]
+fn in_production_pages_of_a_developers_machine_may_not_read() {
+    let random = "0123456789abcdefghijklmnopqrstuv";
+    let production = [
+        ("ENVIRONMENT", "production"),
+        ("CRON_SECRET", random),
+        ("SECRET_KEY", random),
+        ("ALLOWED_HOSTS", "api.example.com"),
+        ("BELLWETHER_INGEST__PROVIDER", "massive"),
+        ("BELLWETHER_INGEST__MASSIVE__API_KEY", "k"),
+    ];
+    assert_eq!(load("", &production).unwrap().http.cors_origins, [""; 0]);
+    let said = [&production[..], &[("FRONTEND_URL", "https://site.example")]].concat();
+    assert_eq!(load("", &said).unwrap().http.cors_origins, ["https://site.example"]);
+}

@@ -5,6 +5,7 @@
 mod calendar;
 mod commands;
 mod components;
+mod cors;
 mod doctor;
 mod faketime;
 mod fetching;

@@ -66,7 +66,7 @@ async fn a_list_comes_as_the_client_wants_it() {
     let path = "/api/v1/quotes?fields=symbol,name,price&sort=-price&limit=3&symbols=AAPL,MSFT,BRK.B,KO,NOSUCH";
     let answer = ask(&running, path, &[("Accept", "text/csv")]).await;
     assert_eq!(answer.headers()["content-type"], "text/csv; charset=utf-8; header=present");
-    assert_eq!(answer.headers()["vary"], "accept, accept-encoding");
+    assert_eq!(answer.headers()["vary"], "accept, accept-encoding, origin");
     assert_eq!(answer.headers()["x-missing-symbols"], "NOSUCH");
     assert_eq!(answer.headers()["x-total-count"], "4");
     assert_eq!(answer.headers()["x-simulated"], "true");
