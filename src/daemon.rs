@@ -336,6 +336,7 @@ impl Daemon {
             warn!(error = %fault, "tokio-cron-scheduler did not start; the planner wakes by its own clock");
         }
         self.tasks.spawn(parts.market.write_behind().run(self.serving.clone()));
+        self.tasks.spawn(Arc::clone(&parts.market).keep_references(self.serving.clone()));
         let (market, clock, stop) = (Arc::clone(&parts.market), Arc::clone(&parts.clock), self.serving.clone());
         let universe = Arc::clone(&parts.universe);
         self.tasks.spawn(async move {

@@ -121,7 +121,9 @@ fn ranking(app: &App, request: &Request, which: Ranking, default: Hot) -> Result
 #[handler]
 pub fn stock(app: Data<&Arc<App>>, Path(symbol): Path<String>, request: &Request) -> Result<Response> {
     let published = published(&app)?;
-    let body = market::stock(&published.snapshot, &published.meta, &symbol).ok_or_else(|| no_such_stock(&symbol))?;
+    let points = |symbol: &str| app.market.history().today(symbol).1;
+    let body = market::stock(&published.snapshot, &published.meta, &symbol, points);
+    let body = body.ok_or_else(|| no_such_stock(&symbol))?;
     Ok(cached::respond(request.headers(), &published, &body, app.clock.now()))
 }
 

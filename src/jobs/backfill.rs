@@ -105,6 +105,7 @@ impl MarketData {
             self.take_splits(request.from, deadline).await?;
             self.store.count_market_days(request.from, request.to, self.clock.now()).await?;
             self.history.load().await?;
+            self.history.has_changed();
             self.tell_past_anew();
         }
         Ok(plan)

@@ -116,7 +116,12 @@ impl History {
         let mut splits = Vec::new();
         let (mut rows, mut next) = (Vec::new(), None);
         if let Some(symbol_id) = symbol_id {
-            splits = if query.adjusted { self.store.splits_of(symbol_id).await? } else { splits };
+            if query.adjusted {
+                splits = self.store.splits_of(symbol_id).await?;
+                // One that is announced has not made other shares yet.
+                let latest = self.session_of(self.clock.now());
+                splits.retain(|split| latest.is_none_or(|latest| split.session <= latest));
+            }
             if query.from <= to {
                 (rows, next) = self.stored(symbol_id, query, to).await?;
             }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, NaiveDate, Utc};
 
+use super::references::Kept;
 use crate::calendar::SharedCalendars;
 use crate::clock::SharedClock;
 use crate::market::codec::CycleHead;
@@ -18,6 +19,8 @@ pub struct History {
     today: Mutex<Today>,
     /// In order of their dates, the newest last.
     days: Mutex<Vec<MarketDay>>,
+    /// What quotes are compared with.
+    pub(super) references: Kept,
 }
 
 #[derive(Default)]
@@ -36,7 +39,7 @@ impl std::fmt::Debug for History {
 impl History {
     /// Nothing is known yet.
     pub fn new(store: Store, clock: SharedClock, calendar: Arc<SharedCalendars>) -> Self {
-        Self { store, clock, calendar, today: Mutex::default(), days: Mutex::default() }
+        Self { store, clock, calendar, today: Mutex::default(), days: Mutex::default(), references: Kept::default() }
     }
 
     /// The session that a cycle which ended at `at` belongs to: the one under way, or the last one.

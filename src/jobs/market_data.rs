@@ -298,7 +298,7 @@ impl MarketData {
             stored: false,
             cause: cause.clone(),
         };
-        let quotes = Columns::of(&gated.quotes);
+        let quotes = self.history.beside(Columns::of(&gated.quotes), &universe);
         let snapshot = Snapshot { universe: Arc::clone(&universe), quotes, cycle };
         let published = self.publish(snapshot, &learned_quotes(&universe, &gated), fetched.delayed, cause).await;
         published.map_err(|fault| Failed { kind: FaultKind::Store, fault })?;
@@ -328,14 +328,6 @@ impl MarketData {
         self.history.add(&head, fresh.map(|(symbol, quote)| (*symbol, Point::of(quote))));
         self.show(prepared);
         Ok(())
-    }
-
-    /// The sessions before have changed: readers are told.
-    pub(super) fn tell_past_anew(&self) {
-        if let Some(published) = self.board.current() {
-            let (statistics, _) = self.count(&published.snapshot);
-            self.swap(self.prepare(Arc::clone(&published.snapshot), Arc::new(statistics)));
-        }
     }
 
     /// The statistics of a snapshot with the sessions before it, and what they say of its own session.
@@ -375,7 +367,7 @@ impl MarketData {
         self.swap(published);
     }
 
-    fn swap(&self, published: Published) {
+    pub(super) fn swap(&self, published: Published) {
         if !self.board.publish(published) {
             warn!("a newer cycle is shown already; this one is not");
         }

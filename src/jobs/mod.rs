@@ -13,6 +13,7 @@ pub mod inbox;
 mod ingest;
 mod market_data;
 pub mod reconcile;
+mod references;
 pub mod renewals;
 pub mod replay;
 mod restore;

@@ -53,7 +53,7 @@ impl MarketData {
         self.keep_newer(&universe, &mut quotes);
         *lock(&self.delayed) = record.delayed;
         let shown = quotes.iter().flatten().count();
-        let quotes = Columns::of(&quotes);
+        let quotes = self.history.beside(Columns::of(&quotes), &universe);
         let snapshot = Snapshot { universe, quotes, cycle: record.cycle };
         let as_of = snapshot.cycle.as_of;
         let (statistics, _) = self.count(&snapshot);

@@ -52,6 +52,7 @@ impl Job for Retention {
             self.market.write_behind().drain().await.map_err(retry)?;
             let rolled_up = self.market.history().roll_up().await.map_err(retry)?;
             let splits = self.take_splits().await;
+            self.market.history().has_changed();
             let (runs, cycles, bodies) = match self.horizon().await.map_err(retry)? {
                 // The first time.
                 None => (0, 0, 0),

@@ -1,12 +1,12 @@
 //! The quotes of a whole market, column by column: counting, ranking, filtering and sorting run over plain integers.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 
 use super::quote::percent_units;
+use super::references::{ReferenceColumns, UNSET};
 use super::{Price, Quote, QuoteFlags};
-
-/// What is not known. No price, volume or time is ever this.
-const UNSET: i64 = i64::MIN;
 
 /// A column of numbers. Prices and changes are in units of 0.0001 of the currency, percentages in units of 0.0001 %, the
 /// volume in shares.
@@ -32,11 +32,29 @@ pub enum Column {
     Ask,
     /// Shares traded in the session.
     Volume,
+    /// Since the last close a week ago.
+    ChangeWeek,
+    /// Since the last close a month ago.
+    ChangeMonth,
+    /// Since the last close a year ago.
+    ChangeYear,
+    /// The same in percent of it.
+    ChangeWeekPercent,
+    /// The same in percent of it.
+    ChangeMonthPercent,
+    /// The same in percent of it.
+    ChangeYearPercent,
+    /// Lowest price of a year, the session under way included.
+    YearLow,
+    /// Highest price of it.
+    YearHigh,
+    /// Shares traded in a session, on the average of the three months before.
+    AverageVolume,
 }
 
 impl Column {
     /// Each of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 19] = [
         Self::Price,
         Self::PreviousClose,
         Self::Change,
@@ -47,7 +65,19 @@ impl Column {
         Self::Bid,
         Self::Ask,
         Self::Volume,
+        Self::ChangeWeek,
+        Self::ChangeMonth,
+        Self::ChangeYear,
+        Self::ChangeWeekPercent,
+        Self::ChangeMonthPercent,
+        Self::ChangeYearPercent,
+        Self::YearLow,
+        Self::YearHigh,
+        Self::AverageVolume,
     ];
+
+    /// How many of them, from the first on, are said of a quote alone; the others need the sessions before.
+    pub const OF_QUOTES: usize = 10;
 
     /// Its name in `/api/v1`.
     pub const fn name(self) -> &'static str {
@@ -62,19 +92,30 @@ impl Column {
             Self::Bid => "bid",
             Self::Ask => "ask",
             Self::Volume => "volume",
+            Self::ChangeWeek => "change_week",
+            Self::ChangeMonth => "change_month",
+            Self::ChangeYear => "change_year",
+            Self::ChangeWeekPercent => "change_week_percent",
+            Self::ChangeMonthPercent => "change_month_percent",
+            Self::ChangeYearPercent => "change_year_percent",
+            Self::YearLow => "week_52_low",
+            Self::YearHigh => "week_52_high",
+            Self::AverageVolume => "avg_volume_3mon",
         }
     }
 
     /// How many of its units are one of what clients read.
     pub const fn units(self) -> f64 {
-        match self {
-            Self::Volume => 1.0,
-            _ => 1e4,
-        }
+        if self.is_whole() { 1.0 } else { 1e4 }
+    }
+
+    /// Whether its numbers are whole.
+    pub const fn is_whole(self) -> bool {
+        matches!(self, Self::Volume | Self::AverageVolume)
     }
 }
 
-/// Quotes by index of the universe: 84 bytes a symbol.
+/// Quotes by index of the universe: 84 bytes a symbol, and what the sessions before say of it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Columns {
     /// Microseconds of Unix time.
@@ -89,6 +130,7 @@ pub struct Columns {
     ask: Vec<i64>,
     volume: Vec<i64>,
     flags: Vec<i32>,
+    references: Arc<ReferenceColumns>,
 }
 
 impl Columns {
@@ -109,7 +151,18 @@ impl Columns {
             ask: column(|quote| quote.ask.map(Price::units)),
             volume: column(|quote| quote.volume),
             flags: quotes.iter().map(|quote| quote.as_ref().map_or(0, |quote| quote.flags.0)).collect(),
+            references: Arc::default(),
         }
+    }
+
+    /// The same quotes beside other references, which are of the same universe.
+    pub fn beside(self, references: Arc<ReferenceColumns>) -> Self {
+        Self { references, ..self }
+    }
+
+    /// What the sessions before say.
+    pub fn references(&self) -> &Arc<ReferenceColumns> {
+        &self.references
     }
 
     /// Symbols, quoted or not.
@@ -155,7 +208,39 @@ impl Columns {
             Column::Bid => known(&self.bid, index),
             Column::Ask => known(&self.ask, index),
             Column::Volume => known(&self.volume, index),
+            Column::ChangeWeek => self.change_since(&self.references.week, index),
+            Column::ChangeMonth => self.change_since(&self.references.month, index),
+            Column::ChangeYear => self.change_since(&self.references.year, index),
+            Column::ChangeWeekPercent => self.percent_since(&self.references.week, index),
+            Column::ChangeMonthPercent => self.percent_since(&self.references.month, index),
+            Column::ChangeYearPercent => self.percent_since(&self.references.year, index),
+            Column::YearLow => {
+                let now = known(&self.low, index).into_iter().chain(known(&self.price, index));
+                now.chain([self.reference(&self.references.low, index)?]).min()
+            }
+            Column::YearHigh => {
+                let now = known(&self.high, index).into_iter().chain(known(&self.price, index));
+                now.chain([self.reference(&self.references.high, index)?]).max()
+            }
+            Column::AverageVolume => self.reference(&self.references.volume, index),
         }
+    }
+
+    /// A number of the sessions before; not beside a quote of other shares.
+    fn reference(&self, column: &[i64], index: usize) -> Option<i64> {
+        let ReferenceColumns { from, until, .. } = &*self.references;
+        let comparable = *from.get(index)?..*until.get(index)?;
+        let at = known(&self.at, index)?;
+        known(column, index).filter(|_| comparable.contains(&at))
+    }
+
+    fn change_since(&self, closes: &[i64], index: usize) -> Option<i64> {
+        Some(known(&self.price, index)? - self.reference(closes, index)?)
+    }
+
+    fn percent_since(&self, closes: &[i64], index: usize) -> Option<i64> {
+        let (price, before) = (known(&self.price, index)?, self.reference(closes, index)?);
+        percent_units(Price::from_units(price), Price::from_units(before))
     }
 
     /// The quote at `index` as one row; `None` where the symbol was never quoted, or there is no such index.

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::rows::{Stock, known, quoted, rows};
+use super::rows::{Stock, known, quoted};
 use super::{Body, Column, Columns, Listing, Meta, Price, Range, Snapshot};
 
 /// The most results of a search.
@@ -186,7 +186,16 @@ fn sort_by(value: &str) -> Result<Option<Column>, String> {
         "volume" => Ok(Some(Column::Volume)),
         "change" | "price_change" | "price_change_today" => Ok(Some(Column::Change)),
         "change_percent" | "price_change_percent" => Ok(Some(Column::ChangePercent)),
-        _ => Err(format!("{value:?} is nothing to sort by; write ticker, price, volume, change or change_percent")),
+        "price_change_week" => Ok(Some(Column::ChangeWeek)),
+        "price_change_month" => Ok(Some(Column::ChangeMonth)),
+        "price_change_year" => Ok(Some(Column::ChangeYear)),
+        "week_52_low" => Ok(Some(Column::YearLow)),
+        "week_52_high" => Ok(Some(Column::YearHigh)),
+        "avg_volume_3mon" => Ok(Some(Column::AverageVolume)),
+        _ => Err(format!(
+            "{value:?} is nothing to sort by; write ticker, price, volume, change, change_percent, price_change_week, \
+             price_change_month, price_change_year, week_52_low, week_52_high or avg_volume_3mon"
+        )),
     }
 }
 
@@ -214,7 +223,7 @@ pub fn list(snapshot: &Snapshot, meta: &Meta, query: &ListQuery) -> Body {
     let found: Vec<Candidate> = admitted.collect();
     let total = found.len();
     let page = query.page(found);
-    let results = rows(snapshot, &page, Stock::of);
+    let results: Vec<Stock<'_>> = page.iter().filter_map(|index| Stock::at(snapshot, *index)).collect();
     Body::render(&List {
         success: true,
         count: results.len(),

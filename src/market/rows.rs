@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::quote::QuoteFlags;
-use super::{Listing, Price, Quote, Snapshot};
+use super::{Column, Listing, Price, Quote, Snapshot};
 
 /// A row of the gainers and losers of the statistics.
 #[derive(Serialize)]
@@ -60,9 +60,9 @@ pub(super) struct Stock<'a> {
     current_price: Price,
     #[serde(flatten)]
     change: Change,
-    price_change_week: Unknown,
-    price_change_month: Unknown,
-    price_change_year: Unknown,
+    price_change_week: Option<Price>,
+    price_change_month: Option<Price>,
+    price_change_year: Option<Price>,
     open_price: Option<Price>,
     previous_close: Option<Price>,
     days_high: Option<Price>,
@@ -74,7 +74,7 @@ pub(super) struct Stock<'a> {
     bid_ask_spread: Option<String>,
     volume: Option<i64>,
     volume_today: Option<i64>,
-    avg_volume_3mon: Unknown,
+    avg_volume_3mon: Option<i64>,
     dvav: Unknown,
     shares_available: Unknown,
     market_cap: Unknown,
@@ -83,8 +83,8 @@ pub(super) struct Stock<'a> {
     pe_change_3mon: Unknown,
     dividend_yield: Unknown,
     one_year_target: Unknown,
-    week_52_low: Unknown,
-    week_52_high: Unknown,
+    week_52_low: Option<Price>,
+    week_52_high: Option<Price>,
     earnings_per_share: Unknown,
     book_value: Unknown,
     price_to_book: Unknown,
@@ -150,8 +150,16 @@ impl<'a> Ranked<'a> {
 }
 
 impl<'a> Stock<'a> {
-    pub(super) fn of(listing: &'a Listing, quote: &Quote) -> Self {
+    /// The row at `index`; `None` where the symbol was never quoted.
+    pub(super) fn at(snapshot: &'a Snapshot, index: usize) -> Option<Self> {
+        let (listing, quote) = quoted(snapshot, index)?;
+        let before = |column| snapshot.quotes.value(column, index);
+        Some(Self::of(listing, &quote, before))
+    }
+
+    fn of(listing: &'a Listing, quote: &Quote, before: impl Fn(Column) -> Option<i64>) -> Self {
         let unknown = Unknown::default();
+        let price = |column| before(column).map(Price::from_units);
         let spread = quote.ask.zip(quote.bid).map(|(ask, bid)| Price::from_units(ask.units() - bid.units()));
         Self {
             ticker: &listing.symbol,
@@ -162,9 +170,9 @@ impl<'a> Stock<'a> {
             sector: known(&listing.sector),
             current_price: quote.price,
             change: Change::of(quote),
-            price_change_week: unknown,
-            price_change_month: unknown,
-            price_change_year: unknown,
+            price_change_week: price(Column::ChangeWeek),
+            price_change_month: price(Column::ChangeMonth),
+            price_change_year: price(Column::ChangeYear),
             open_price: quote.open,
             previous_close: quote.previous_close,
             days_high: quote.high,
@@ -175,7 +183,7 @@ impl<'a> Stock<'a> {
             bid_ask_spread: spread.map(|spread| spread.to_string()),
             volume: quote.volume,
             volume_today: quote.volume,
-            avg_volume_3mon: unknown,
+            avg_volume_3mon: before(Column::AverageVolume),
             dvav: unknown,
             shares_available: unknown,
             market_cap: unknown,
@@ -184,8 +192,8 @@ impl<'a> Stock<'a> {
             pe_change_3mon: unknown,
             dividend_yield: unknown,
             one_year_target: unknown,
-            week_52_low: unknown,
-            week_52_high: unknown,
+            week_52_low: price(Column::YearLow),
+            week_52_high: price(Column::YearHigh),
             earnings_per_share: unknown,
             book_value: unknown,
             price_to_book: unknown,

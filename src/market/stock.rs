@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::rows::{Stock, Unknown, known, quoted};
-use super::{Body, Listing, Meta, Price, Quote, Snapshot};
+use super::{Body, Column, Listing, Meta, Point, Price, Quote, Snapshot};
 use crate::calendar::Phase;
 
 #[derive(Serialize)]
@@ -21,14 +21,24 @@ struct Data<'a> {
     stock: Stock<'a>,
     is_gaining: Option<bool>,
     is_losing: Option<bool>,
-    volume_above_average: Unknown,
-    price_near_52_week_high: Unknown,
-    price_near_52_week_low: Unknown,
-    price_position_52_week: Unknown,
-    /// Points of the past; none are kept yet.
-    price_history: [(); 0],
+    volume_above_average: Option<bool>,
+    /// At most 5 % below it.
+    price_near_52_week_high: Option<bool>,
+    /// At most 5 % above it.
+    price_near_52_week_low: Option<bool>,
+    /// From 0 at the low to 100 at the high; to four places.
+    price_position_52_week: Option<f64>,
+    /// The last points of the session, newest first.
+    price_history: Vec<Moment>,
     price_history_count: usize,
     data_quality: Quality,
+}
+
+/// What it cost, and when.
+#[derive(Serialize)]
+struct Moment {
+    price: Price,
+    timestamp: DateTime<Utc>,
 }
 
 #[derive(Serialize)]
@@ -57,20 +67,28 @@ struct Realtime<'a> {
     meta: &'a Meta,
 }
 
-/// `GET /api/stocks/{ticker}/`; `None` where the symbol is unknown or was never quoted.
-pub fn stock(snapshot: &Snapshot, meta: &Meta, symbol: &str) -> Option<Body> {
-    let (listing, quote) = find(snapshot, symbol)?;
+/// The most points of one stock.
+const MOST_POINTS: usize = 10;
+
+/// `GET /api/stocks/{ticker}/`; `None` where the symbol is unknown or was never quoted. `points` gives those of a symbol in the session, in
+/// order of their times.
+pub fn stock(snapshot: &Snapshot, meta: &Meta, symbol: &str, points: impl FnOnce(&str) -> Vec<Point>) -> Option<Body> {
+    let index = snapshot.universe.position_ignoring_case(symbol)?;
+    let (listing, quote) = quoted(snapshot, index)?;
     let change = quote.change().map(Price::units);
+    let value = |column| snapshot.quotes.value(column, index);
+    let range = value(Column::YearLow).zip(value(Column::YearHigh));
+    let price_history = history(&points(&listing.symbol), &quote);
     let data = Data {
-        stock: Stock::of(listing, &quote),
+        stock: Stock::at(snapshot, index)?,
         is_gaining: change.map(|change| change > 0),
         is_losing: change.map(|change| change < 0),
-        volume_above_average: Unknown::default(),
-        price_near_52_week_high: Unknown::default(),
-        price_near_52_week_low: Unknown::default(),
-        price_position_52_week: Unknown::default(),
-        price_history: [],
-        price_history_count: 0,
+        volume_above_average: quote.volume.zip(value(Column::AverageVolume)).map(|(now, usual)| now > usual),
+        price_near_52_week_high: range.map(|(_, high)| in_hundredths(quote.price) >= i128::from(high) * 95),
+        price_near_52_week_low: range.map(|(low, _)| in_hundredths(quote.price) <= i128::from(low) * 105),
+        price_position_52_week: range.and_then(|range| position(quote.price.units(), range)),
+        price_history_count: price_history.len(),
+        price_history,
         data_quality: Quality {
             has_price: true,
             has_volume: quote.volume.is_some(),
@@ -100,6 +118,25 @@ pub fn realtime(snapshot: &Snapshot, meta: &Meta, symbol: &str) -> Option<Body> 
         market_status: if meta.phase == Phase::Regular { "open" } else { "closed" },
         meta,
     }))
+}
+
+fn in_hundredths(price: Price) -> i128 {
+    i128::from(price.units()) * 100
+}
+
+/// Where a price is between low and high, in percent; `None` where they are one.
+fn position(price: i64, (low, high): (i64, i64)) -> Option<f64> {
+    let share = (price - low) as f64 / (high - low) as f64;
+    (high > low).then(|| (share * 1e6).round() / 1e4)
+}
+
+/// Newest first. A point of a cycle that is not shown yet is not told.
+fn history(points: &[Point], quote: &Quote) -> Vec<Moment> {
+    let shown = points.iter().rev().filter(|point| point.at <= quote.at.timestamp());
+    let moments = shown.filter_map(|point| {
+        Some(Moment { price: Price::from_units(point.price), timestamp: DateTime::from_timestamp(point.at, 0)? })
+    });
+    moments.take(MOST_POINTS).collect()
 }
 
 fn find<'a>(snapshot: &'a Snapshot, symbol: &str) -> Option<(&'a Listing, Quote)> {

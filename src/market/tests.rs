@@ -9,6 +9,7 @@ mod lists;
 mod parts;
 mod properties;
 mod quotes;
+mod references;
 
 /// Monday, half an hour into the session.
 fn ten_in_the_morning() -> DateTime<Utc> {
@@ -292,7 +293,7 @@ fn what_is_trending_and_the_counts() {
 #[test]
 fn everything_known_of_one_stock() {
     let snapshot = snapshot();
-    let body = stock(&snapshot, &meta(&snapshot), "aapl").unwrap();
+    let body = stock(&snapshot, &meta(&snapshot), "aapl", |_| Vec::new()).unwrap();
     insta::assert_snapshot!(without_meta(&body, 2), @r#"
     {
       "success":true,
@@ -359,7 +360,7 @@ fn everything_known_of_one_stock() {
 #[test]
 fn what_is_not_known_of_a_stock_is_null() {
     let snapshot = snapshot();
-    let body = stock(&snapshot, &meta(&snapshot), "NEWC").unwrap();
+    let body = stock(&snapshot, &meta(&snapshot), "NEWC", |_| Vec::new()).unwrap();
     let text = without_meta(&body, 2);
     let said: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.contains("null")).collect();
     insta::assert_snapshot!(said.join("\n"), @r#"
@@ -380,8 +381,8 @@ fn what_is_not_known_of_a_stock_is_null() {
     "timestamp":"2026-11-23T15:00:00Z"
     }
     "#);
-    assert!(stock(&snapshot, &meta(&snapshot), "GHST").is_none(), "listed and never quoted");
-    assert!(stock(&snapshot, &meta(&snapshot), "NOPE").is_none(), "not listed");
+    assert!(stock(&snapshot, &meta(&snapshot), "GHST", |_| Vec::new()).is_none(), "listed and never quoted");
+    assert!(stock(&snapshot, &meta(&snapshot), "NOPE", |_| Vec::new()).is_none(), "not listed");
 }
 
 #[test]

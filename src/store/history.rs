@@ -78,7 +78,10 @@ impl Store {
     pub async fn symbol_ids(&self, symbols: &[&str]) -> Result<Arc<HashMap<Box<str>, i64>>, StoreError> {
         for _ in 0..TRIES {
             let ids = self.symbols.load_full();
-            let unknown: Vec<&str> = symbols.iter().copied().filter(|symbol| !ids.contains_key(*symbol)).collect();
+            let mut unknown: Vec<&str> = symbols.iter().copied().filter(|symbol| !ids.contains_key(*symbol)).collect();
+            // Each once, so that no numbers are left out between them.
+            unknown.sort_unstable();
+            unknown.dedup();
             if unknown.is_empty() {
                 return Ok(ids);
             }

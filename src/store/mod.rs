@@ -23,6 +23,7 @@ mod jobs;
 mod ledger;
 mod outbox;
 mod postgres;
+mod references;
 mod referrals;
 mod renewals;
 mod subscriptions;
@@ -55,6 +56,7 @@ pub use job_runs::{Attempt, Finish, JobRun, NewRun, Origin, RunFilter, RunState}
 pub use jobs::KnownJob;
 pub use outbox::{LetterRow, PastDue, Reminder};
 use postgres::Server;
+pub use references::PastVersion;
 pub use referrals::{Invited, MarkedPaid, ReferralSummary};
 pub use renewals::RenewalRow;
 pub use subscriptions::DueSubscription;

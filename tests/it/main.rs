@@ -23,6 +23,7 @@ mod process;
 mod providers_alpaca;
 mod providers_lists;
 mod reading;
+mod references;
 mod renewals;
 mod serving;
 mod sim_directory;

@@ -1,7 +1,7 @@
 //! Conformance of what the store keeps of the past.
 
 use bellwether::market::codec::{CycleHead, decode_points, encode_bars, encode_track};
-use bellwether::market::{Bar, MarketDay, Point, QUARTER_HOUR};
+use bellwether::market::{Bar, DailyBar, MarketDay, Point, QUARTER_HOUR, Split, SplitFactor};
 use bellwether::store::{Store, SymbolSession};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
@@ -13,6 +13,7 @@ on_both_engines!(
     symbols_get_one_number_each_whoever_gives_it,
     a_session_is_rolled_up_whole_and_read_by_symbol,
     what_is_old_is_forgotten_once_it_is_rolled_up,
+    bars_of_many_symbols_come_in_order_and_a_changed_past_is_seen,
 );
 
 const SESSION: &str = "2027-03-15";
@@ -182,4 +183,43 @@ async fn what_is_old_is_forgotten_once_it_is_rolled_up(engine: Engine) {
     assert_eq!(store.points_of(1, all.0, all.1, 10).await.unwrap().len(), 1);
     assert_eq!(store.quarter_hours_of(1, all.0, all.1, 10).await.unwrap().len(), 2);
     assert!(decode_points(0, &[255]).is_err());
+}
+
+async fn bars_of_many_symbols_come_in_order_and_a_changed_past_is_seen(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let now = instant("2027-03-15T20:30:00Z");
+    let nothing = store.past_version().await.unwrap();
+    assert_eq!((nothing.rolled_up_at, nothing.backfilled_at, nothing.splits), (None, None, 0));
+    let days = ["2027-03-10", "2027-03-11", "2027-03-12"];
+    let bar_of = |symbol: &str, day: &str, close: f64| {
+        DailyBar::from_decimals(symbol.to_owned(), date(day), [close; 4], close * 100.0).unwrap()
+    };
+    let bars: Vec<_> = ["C", "A", "B"]
+        .iter()
+        .flat_map(|symbol| days.iter().rev().map(|day| bar_of(symbol, day, if *symbol == "A" { 1.5 } else { 2.5 })))
+        .collect();
+    store.save_backfill("s", "some", &bars, now).await.unwrap();
+    let symbols = store.symbols_by_id().await.unwrap();
+    let read = store.daily_bars_of(1..=2, date(days[0])..date(days[2])).await.unwrap();
+    let shown: Vec<_> = read.iter().map(|(id, day, bar)| format!("{id} {day} {}", bar.close)).collect();
+    let close = |id: i64| if &*symbols[&id] == "A" { 15_000 } else { 25_000 };
+    let expected: Vec<_> =
+        (1..=2).flat_map(|id| days[..2].iter().map(move |day| format!("{id} {day} {}", close(id)))).collect();
+    assert_eq!(shown, expected);
+    assert_eq!(read[0].2.volume, Some(close(1) / 100));
+    assert!(store.daily_bars_of(4..=9, date(days[0])..date(days[2])).await.unwrap().is_empty());
+    let backfilled = store.past_version().await.unwrap();
+    assert_eq!(backfilled.backfilled_at, Some(now));
+
+    let split = |symbol: &str, day: &str| Split::from_decimals(symbol.to_owned(), date(day), 3.0, 2.0).unwrap();
+    store.save_splits(&[split("A", days[0]), split("A", days[1]), split("B", days[2])]).await.unwrap();
+    let splits = store.splits_between(date(days[0]), date(days[1])).await.unwrap();
+    let a = *symbols.iter().find(|(_, symbol)| &***symbol == "A").unwrap().0;
+    assert_eq!(splits, [(a, SplitFactor { session: date(days[1]), numerator: 3, denominator: 2 })]);
+    assert_eq!(store.past_version().await.unwrap().splits, 3);
+    store.save_cycle(&head(now, SESSION, 1), &[("A", point(now, 5))], &[]).await.unwrap();
+    store.save_session(date(SESSION), &[], true, now).await.unwrap();
+    let rolled_up = store.past_version().await.unwrap();
+    assert_eq!((rolled_up.rolled_up_at, rolled_up.backfilled_at), (Some(now), Some(now)));
 }

@@ -170,7 +170,7 @@ fn a_value_that_cannot_be_used_is_named_with_the_fix() {
     max_volume: "inf" is not a number; write one such as 12.5, or leave it out
     category: "high_volume" is no filter here; write sort_by=volume&sort_order=desc
     category: "large_cap" cannot be told, no market capitalisation is known; write gainers, losers or a sector
-    sort_by: "colour" is nothing to sort by; write ticker, price, volume, change or change_percent
+    sort_by: "colour" is nothing to sort by; write ticker, price, volume, change, change_percent, price_change_week, price_change_month, price_change_year, week_52_low, week_52_high or avg_volume_3mon
     sort_order: "up" is no order; write asc or desc
     "#);
 }

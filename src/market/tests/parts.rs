@@ -95,11 +95,11 @@ fn columns_hold_what_the_rows_held() {
     let apple = rows[0].unwrap();
     assert_eq!((apple.price, apple.low, apple.volume), (price(20.506), Some(price(20.3)), Some(1_234_567)));
     assert_eq!((rows[2], snapshot.quotes.get(7), snapshot.quotes.is_quoted(2)), (None, None, false));
-    let shown = |index| Column::ALL.map(|column| snapshot.quotes.value(column, index));
+    let shown = |index| std::array::from_fn(|place| snapshot.quotes.value(Column::ALL[place], index));
     let known = [205_060, 203_860, 1_200, 5_886, 204_000, 207_500, 203_000, 205_000, 205_100, 1_234_567];
     assert_eq!(shown(0), known.map(Some));
-    assert_eq!(shown(2), [None; 10]);
-    assert_eq!(shown(3).map(|value| value.is_some()), Column::ALL.map(|column| column == Column::Price));
+    assert_eq!(shown(2), [None; Column::OF_QUOTES]);
+    assert_eq!(shown(3).map(|value| value.is_some()), std::array::from_fn(|place| Column::ALL[place] == Column::Price));
 }
 
 #[test]

@@ -94,10 +94,10 @@ fn a_query_that_cannot_be_used_is_named_with_the_fix() {
     .collect();
     insta::assert_snapshot!(table.join("\n"), @r#"
     limit: "501" is not a whole number from 1 to 500; write one, or leave it out
-    fields: "colour" is no field; choose from symbol, name, exchange, sector, price, previous_close, change, change_percent, open, high, low, bid, ask, volume, at, halted, refreshed, moved_over_25_percent
+    fields: "colour" is no field; choose from symbol, name, exchange, sector, price, previous_close, change, change_percent, open, high, low, bid, ask, volume, at, halted, refreshed, moved_over_25_percent, change_week, change_month, change_year, change_week_percent, change_month_percent, change_year_percent, week_52_low, week_52_high, avg_volume_3mon
     fields: price is named twice; once is enough
     fields: no field is named; write some such as symbol,price
-    sort: "luck" is nothing to sort by; choose from symbol, price, previous_close, change, change_percent, open, high, low, bid, ask, volume
+    sort: "luck" is nothing to sort by; choose from symbol, price, previous_close, change, change_percent, open, high, low, bid, ask, volume, change_week, change_month, change_year, change_week_percent, change_month_percent, change_year_percent, week_52_low, week_52_high, avg_volume_3mon
     sort: price is named twice; once is enough
     sort: "price" comes after symbol, and no two symbols are alike; leave it out
     sort: 4 columns are too many to sort by; name at most 3
@@ -121,7 +121,7 @@ fn every_number_has_its_bounds() {
     let names: Vec<_> = Field::ALL.iter().map(|field| field.name()).collect();
     assert_eq!(
         names.join(" "),
-        "symbol name exchange sector price previous_close change change_percent open high low bid ask volume at halted refreshed moved_over_25_percent"
+        "symbol name exchange sector price previous_close change change_percent open high low bid ask volume at halted refreshed moved_over_25_percent change_week change_month change_year change_week_percent change_month_percent change_year_percent week_52_low week_52_high avg_volume_3mon"
     );
 }
 

@@ -41,10 +41,11 @@ pub(super) enum Value<'a> {
 }
 
 impl Field {
-    /// Each of them, in the order in which they are sent where the client names none.
-    pub const ALL: [Self; 18] = {
-        const NUMBERS: [Column; 10] = Column::ALL;
-        let mut all = [Self::Symbol; 18];
+    /// Each of them, in the order in which they are sent where the client names none: those of the quote itself, then those that need
+    /// the sessions before.
+    pub const ALL: [Self; 27] = {
+        const NUMBERS: [Column; 19] = Column::ALL;
+        let mut all = [Self::Symbol; 27];
         let (head, tail) = (
             [Self::Symbol, Self::Name, Self::Exchange, Self::Sector],
             [Self::At, Self::Halted, Self::Refreshed, Self::MovedOver25Percent],
@@ -54,12 +55,16 @@ impl Field {
             all[place] = match place {
                 0..4 => head[place],
                 4..14 => Self::Number(NUMBERS[place - 4]),
-                _ => tail[place - 14],
+                14..18 => tail[place - 14],
+                _ => Self::Number(NUMBERS[place - 8]),
             };
             place += 1;
         }
         all
     };
+
+    /// How many of them, from the first on, a list has where the client names none: what a quote says itself.
+    pub const USUAL: usize = 18;
 
     /// Its name.
     pub const fn name(self) -> &'static str {
@@ -89,8 +94,10 @@ impl Field {
             Self::Name => text(&listing.name),
             Self::Exchange => text(&listing.exchange),
             Self::Sector => text(&listing.sector),
-            Self::Number(Column::Volume) => quotes.value(Column::Volume, index).map_or(Value::Unknown, Value::Whole),
-            Self::Number(column) => quotes.value(column, index).map_or(Value::Unknown, Value::Decimal),
+            Self::Number(column) => {
+                let value = if column.is_whole() { Value::Whole } else { Value::Decimal };
+                quotes.value(column, index).map_or(Value::Unknown, value)
+            }
             Self::At => quotes.at(index).map_or(Value::Unknown, Value::Time),
             Self::Halted => flag(QuoteFlags::HALTED),
             Self::Refreshed => Value::Flag(!quotes.flags(index).contains(QuoteFlags::NOT_REFRESHED)),
