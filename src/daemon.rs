@@ -1,6 +1,7 @@
 //! The composition root: the only place that names every concrete type. Start, drain, stop.
 
 mod inbox;
+mod notes;
 
 use std::collections::HashSet;
 use std::io;
@@ -361,9 +362,7 @@ impl Daemon {
 
     fn announce(&self, config: &Config, parts: &Parts) {
         let provider = parts.market.provider();
-        if provider.simulated {
-            warn!("ALL PRICES ARE SIMULATED: ingest.provider is \"sim\"; nothing that is served is real market data");
-        }
+        notes::of_provider(&provider, config.stage);
         let calendar = parts.calendar.load();
         let moment = calendar.at(parts.clock.now());
         info!(

@@ -13,7 +13,7 @@ use crate::calendar::Phase;
 use crate::market::{DelayClass, LicenceClass};
 
 /// What may be chosen, for messages.
-const PROVIDERS: &str = "\"sim\", \"massive\", \"alpaca\", \"tiingo\", \"csv\"";
+const PROVIDERS: &str = "\"sim\", \"massive\", \"alpaca\", \"tiingo\", \"csv\", \"yahoo\"";
 
 /// Where quotes come from.
 #[derive(Debug, Clone)]
@@ -31,6 +31,23 @@ pub enum ProviderConfig {
     Tiingo(TiingoConfig),
     /// A CSV file or URL.
     Csv(CsvConfig),
+    /// Yahoo, where an operator has said that its terms allow it.
+    Yahoo(YahooConfig),
+}
+
+/// Access to Yahoo's quotes.
+#[derive(Debug, Clone)]
+pub struct YahooConfig {
+    /// Root of the interface.
+    pub base_url: Url,
+    /// The page whose cookie opens it.
+    pub cookie_url: Url,
+    /// Sent as `User-Agent`; `None`: this program's own name.
+    pub user_agent: Option<String>,
+    /// What the operator wants to ask at most.
+    pub requests_per_hour: u32,
+    /// The longest one call may take.
+    pub timeout: Duration,
 }
 
 /// Access to Tiingo's REST API.
@@ -185,12 +202,14 @@ pub(super) fn read(reader: &mut Reader<'_>, beside: PathBuf) -> Option<IngestCon
     let alpaca = read_alpaca(reader, chosen("alpaca"));
     let tiingo = read_tiingo(reader, chosen("tiingo"));
     let csv = read_csv(reader, chosen("csv"));
+    let yahoo = read_yahoo(reader, chosen("yahoo"));
     let provider = match provider?.as_str() {
         "sim" => ProviderConfig::Sim { seed },
         "massive" => ProviderConfig::Massive(massive?),
         "alpaca" => ProviderConfig::Alpaca(alpaca?),
         "tiingo" => ProviderConfig::Tiingo(tiingo?),
         "csv" => ProviderConfig::Csv(csv?),
+        "yahoo" => ProviderConfig::Yahoo(yahoo?),
         other => {
             let fix = format!("choose from {PROVIDERS}");
             reader.refuse("ingest.provider", format!("there is no provider {other:?}"), fix);
@@ -305,6 +324,24 @@ fn read_csv(reader: &mut Reader<'_>, chosen: bool) -> Option<CsvConfig> {
         reader.refuse("ingest.csv.file", "ingest.provider is \"csv\" and there is no source", fix);
     }
     Some(CsvConfig { source: source?, api_key, timeout, delay: known?, licence: licence? })
+}
+
+fn read_yahoo(reader: &mut Reader<'_>, chosen: bool) -> Option<YahooConfig> {
+    let accepted = reader.boolean("ingest.yahoo.accept_terms");
+    let base_url = read_base_url(reader, "ingest.yahoo.base_url");
+    let cookie_url = read_base_url(reader, "ingest.yahoo.cookie_url");
+    let user_agent = reader.text("ingest.yahoo.user_agent");
+    if user_agent.as_ref().is_some_and(|name| !name.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')) {
+        reader.refuse("ingest.yahoo.user_agent", "a header holds letters, digits and marks only", "write it in ASCII");
+    }
+    let requests_per_hour = reader.integer("ingest.yahoo.requests_per_hour", 20..=100_000);
+    let timeout = seconds(reader, "ingest.yahoo.timeout_seconds", 1..=600);
+    if chosen && !accepted {
+        let message = "ingest.provider is \"yahoo\", and nobody has granted the use of its data";
+        let fix = "read Yahoo's terms and docs/providers.md; if you may use it, set ingest.yahoo.accept_terms = true";
+        reader.refuse("ingest.yahoo.accept_terms", message, fix);
+    }
+    Some(YahooConfig { base_url: base_url?, cookie_url: cookie_url?, user_agent, requests_per_hour, timeout })
 }
 
 fn read_base_url(reader: &mut Reader<'_>, key: &str) -> Option<Url> {

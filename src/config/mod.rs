@@ -34,7 +34,7 @@ pub use database::DatabaseTarget;
 pub use history::HistoryConfig;
 pub use ingest::{
     AlpacaConfig, AlpacaFeed, CsvConfig, CsvSource, IngestConfig, JournalConfig, MassiveConfig, ProviderConfig,
-    TiingoConfig,
+    TiingoConfig, YahooConfig,
 };
 pub use paypal::{PayPalConfig, PayPalCredentials, PayPalStage, VerifyBy};
 use reader::Reader;

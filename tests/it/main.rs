@@ -22,6 +22,7 @@ mod pooler;
 mod process;
 mod providers_alpaca;
 mod providers_lists;
+mod providers_yahoo;
 mod reading;
 mod references;
 mod renewals;

@@ -22,7 +22,8 @@ pub(super) struct Http {
 /// A whole answer, whatever its status.
 pub(super) struct Reply {
     pub(super) status: StatusCode,
-    after: Option<Duration>,
+    pub(super) headers: HeaderMap,
+    pub(super) after: Option<Duration>,
     pub(super) body: Vec<u8>,
 }
 
@@ -48,11 +49,12 @@ impl Http {
     /// # Errors
     /// When there is no whole answer.
     pub(super) async fn send(&self, call: RequestBuilder, permit: &Permit) -> Result<Reply, FetchError> {
-        let response = call.send().await.map_err(|error| self.unreachable(&error))?;
+        let mut response = call.send().await.map_err(|error| self.unreachable(&error))?;
         let (status, after) = (response.status(), retry_after(response.headers()));
         note_quota(response.headers(), permit);
+        let headers = std::mem::take(response.headers_mut());
         let body = self.read_bounded(response).await?;
-        Ok(Reply { status, after, body })
+        Ok(Reply { status, headers, after, body })
     }
 
     async fn read_bounded(&self, mut response: Response) -> Result<Vec<u8>, FetchError> {

@@ -9,6 +9,7 @@ mod massive_past;
 mod sim;
 mod text;
 mod tiingo;
+mod yahoo;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -28,6 +29,7 @@ pub use csv::Csv;
 pub use massive::Massive;
 pub use sim::SimulatedExchange;
 pub use tiingo::Tiingo;
+pub use yahoo::Yahoo;
 
 /// What a provider is, as data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,5 +163,6 @@ pub fn of_config(
         ProviderConfig::Alpaca(config) => Arc::new(Alpaca::new(config)?),
         ProviderConfig::Tiingo(config) => Arc::new(Tiingo::new(config)?),
         ProviderConfig::Csv(config) => Arc::new(Csv::new(config)?),
+        ProviderConfig::Yahoo(config) => Arc::new(Yahoo::new(config)?),
     })
 }
