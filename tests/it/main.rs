@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod backfill_command;
 mod calendar;
 mod commands;
 mod components;
@@ -25,6 +26,7 @@ mod providers_lists;
 mod providers_yahoo;
 mod reading;
 mod references;
+mod renamed;
 mod renewals;
 mod serving;
 mod sim_directory;

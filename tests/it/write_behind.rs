@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
+use crate::commands::bellwether;
 use crate::faketime::is_long;
 use crate::harness::{Doomed, Engine, Running, World, client, eventually, instant, write_universe};
 
@@ -155,6 +156,82 @@ async fn without_a_journal_cycles_are_stored_first_and_without_both_refused() {
     })
     .await;
     assert_eq!(running.stats().await["meta"]["cycle_id"], shown["meta"]["cycle_id"]);
+    running.stop().await;
+}
+
+/// `doctor ingestion` beside the daemon: exit code and what it says.
+async fn doctor(world: &World, running: &Running) -> (Option<i32>, String) {
+    let (directory, listen) = (world.file.path().to_owned(), running.daemon.api.to_string());
+    let (database, universe) = (world.database.url.clone(), directory.join("universe.csv").display().to_string());
+    let output = tokio::task::spawn_blocking(move || {
+        let environment = [
+            ("DATABASE_URL", &*database),
+            ("BELLWETHER_LISTEN", &*listen),
+            ("BELLWETHER_INGEST__UNIVERSE__FILE", &*universe),
+        ];
+        bellwether(&directory, &["doctor", "ingestion", "--json"], &environment)
+    });
+    let output = output.await.unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_without_room_refuses_cycles_and_says_so_until_the_database_takes_them() {
+    let world = world(Engine::Sqlite, &[]).await;
+    let mut config = world.config();
+    // Room for some cycles of forty symbols.
+    config.ingest.journal.most_bytes = 5_000;
+    let daemon = bellwether::daemon::Daemon::start(config, Arc::clone(&world.clock) as _).await.unwrap();
+    let running = Running { daemon, http: client() };
+    running.stats().await;
+    eventually("the first cycle is stored", async || running.daemon.market.store_lag().cycles == 0).await;
+    world.database.execute(REFUSE.to_owned()).await;
+    let (mut shown, mut slot) = (1, instant("2027-03-15T13:30:00Z"));
+    let mut last = running.stats().await;
+    loop {
+        world.advance_to(&running, slot).await;
+        let now = running.stats().await;
+        slot += TimeDelta::minutes(3);
+        if now["meta"]["cycle_id"] == last["meta"]["cycle_id"] {
+            break;
+        }
+        (shown, last) = (shown + 1, now);
+        assert!(shown < 12, "it is never full");
+    }
+    assert!(shown >= 3, "as long as there is room, cycles are shown: {shown}");
+    let lag = running.daemon.market.store_lag();
+    assert!(lag.cycles == shown - 1 && lag.journal_bytes <= 5_000, "{lag:?}");
+    // Readers keep the last one that is safe, and are told why.
+    let refused = running.stats().await;
+    let cause = refused["meta"]["cause"].as_str().unwrap();
+    for word in [
+        "neither the journal nor the database takes the cycle",
+        "is full",
+        "ingest.journal.max_megabytes",
+        "cycle_points",
+    ] {
+        assert!(cause.contains(word), "{cause}");
+    }
+    assert_eq!(refused["market_overview"], last["market_overview"]);
+    let (_, why) = running.get("/api/v1/ingest/why").await;
+    let codes: Vec<&str> = why["findings"].as_array().unwrap().iter().map(|f| f["code"].as_str().unwrap()).collect();
+    assert_eq!((&why["code"], codes.contains(&"store_behind")), (&"cycle_not_kept".into(), true), "{why}");
+    let (code, told) = doctor(&world, &running).await;
+    assert!(code == Some(3) && told.contains("ingest.journal.max_megabytes gives it more room"), "{code:?} {told}");
+    // The database is mended: everything that was shown is stored, and the next cycle is shown.
+    world.database.execute(ACCEPT.to_owned()).await;
+    eventually("the database has caught up", async || {
+        world.clock.advance(TimeDelta::seconds(1));
+        running.daemon.market.store_lag() == bellwether::jobs::StoreLag::default()
+    })
+    .await;
+    let stored = world.database.query("SELECT CAST(COUNT(*) AS TEXT) FROM cycle_points").await;
+    assert_eq!(stored, [shown.to_string()], "what was shown, and nothing else");
+    let mended = shown_at(&world, &running, &slot.to_rfc3339()).await;
+    assert_eq!(mended["meta"]["stale"], false, "{}", mended["meta"]);
+    assert!(!mended["meta"]["cause"].to_string().contains("journal"), "{}", mended["meta"]);
+    let (_, why) = running.get("/api/v1/ingest/why").await;
+    assert_ne!(why["code"], "cycle_not_kept", "{why}");
     running.stop().await;
 }
 

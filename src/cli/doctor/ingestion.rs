@@ -15,7 +15,7 @@ const CHECKS: [(&str, &[&str]); 5] = [
     ("daemon", &["no_daemon"]),
     ("data", &["no_data", "provider_down", "cycle_failed", "stale", "incomplete", "incomplete_twice", "many_dormant"]),
     ("provider", &["breaker_open", "quota_spent", "quota_does_not_fit"]),
-    ("store", &["store_behind"]),
+    ("store", &["cycle_not_kept", "store_behind"]),
     ("universe", &["universe_stands_in", "universe_built_in", "universe_old"]),
 ];
 
@@ -90,6 +90,10 @@ fn fix(code: &str) -> &'static str {
         }
         "quota_spent" | "quota_does_not_fit" => {
             "raise ingest.cadence_seconds to what is said, quote fewer symbols, or take a larger plan"
+        }
+        "cycle_not_kept" => {
+            "bellwether migrate status says what the database answers; look for free space and at the words above: what the journal holds is written as \
+             soon as the database takes it, and the next cycle is shown then; ingest.journal.max_megabytes gives it more room"
         }
         "store_behind" => {
             "bellwether migrate status says what the database answers; look for free space. What waits is kept and written later"

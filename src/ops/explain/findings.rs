@@ -46,6 +46,7 @@ fn data(facts: &Facts) -> Option<Finding> {
     let failure = failing.map(failure);
     let (code, since) = match failing {
         Some(Failing { kind: FaultKind::Quota, since, .. }) => (Code::QuotaSpent, Some(*since)),
+        Some(Failing { kind: FaultKind::Store, since, .. }) => (Code::CycleNotKept, Some(*since)),
         Some(Failing { kind: FaultKind::Provider, cycles: 2.., since, .. }) => (Code::ProviderDown, Some(*since)),
         Some(Failing { since, .. }) => (Code::CycleFailed, Some(*since)),
         None => (Code::Stale, facts.published.as_ref().map(|published| published.as_of)),

@@ -146,6 +146,8 @@ pub enum Code {
     ProviderDown,
     /// The last cycle failed.
     CycleFailed,
+    /// The last cycle could be kept nowhere and was not shown.
+    CycleNotKept,
     /// Nobody is called for a while.
     BreakerOpen,
     /// The provider's quota left no call.
@@ -187,6 +189,7 @@ impl Code {
             Self::NoData => "no_data",
             Self::ProviderDown => "provider_down",
             Self::CycleFailed => "cycle_failed",
+            Self::CycleNotKept => "cycle_not_kept",
             Self::BreakerOpen => "breaker_open",
             Self::QuotaSpent => "quota_spent",
             Self::QuotaDoesNotFit => "quota_does_not_fit",
@@ -209,6 +212,7 @@ impl Code {
             Self::NoData
                 | Self::ProviderDown
                 | Self::CycleFailed
+                | Self::CycleNotKept
                 | Self::QuotaSpent
                 | Self::Stale
                 | Self::IncompleteTwice

@@ -166,7 +166,7 @@ fn a_provider_that_is_down_is_told_apart_from_a_closed_market() {
       readers: the same
     quota_spent stale, since 25 15:03: the market is open and the newest quote is of 2026-11-25 14:59:30 UTC, 420 s of trading ago; the cycle of 2026-11-25 15:06:00 UTC failed: no call is left (2 in a row, since 2026-11-25 15:03:00 UTC)
       readers: the same
-    cycle_failed stale, since 25 15:03: the market is open and the newest quote is of 2026-11-25 14:59:30 UTC, 420 s of trading ago; the cycle of 2026-11-25 15:03:00 UTC failed: the disk is full
+    cycle_not_kept stale, since 25 15:03: the market is open and the newest quote is of 2026-11-25 14:59:30 UTC, 420 s of trading ago; the cycle of 2026-11-25 15:03:00 UTC failed: the disk is full
       readers: the same
     stale stale, since 25 14:59: the market is open and the newest quote is of 2026-11-25 14:59:30 UTC, 1230 s of trading ago
       readers: the same
