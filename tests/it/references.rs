@@ -3,6 +3,7 @@
 use chrono::NaiveDate;
 use serde_json::{Value, json};
 
+use crate::faketime::is_long;
 use crate::harness::{Engine, OPERATOR, Running, World, eventually, instant, write_universe};
 use crate::store::on_both_engines;
 
@@ -133,4 +134,40 @@ async fn a_stock_is_compared_with_the_sessions_before(engine: Engine) {
     running.daemon.store.close().await;
     assert_eq!(stock(&running).await["week_52_high"], told["week_52_high"]);
     running.daemon.stop().await;
+}
+
+/// More symbols than are read at a time, with numbers that have gaps, and a year of days for each in the long form.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_market_is_compared_and_nobody_is_left_out() {
+    let (symbols, first_day) = if is_long() { (10_000, "2026-03-02") } else { (450, "2027-02-08") };
+    let mut world = World::at("2027-03-15T14:00:10Z", Engine::Sqlite, &[]).await;
+    let universe = world.file.path().join("universe.csv");
+    write_universe(&universe, (0..symbols).map(|n| format!("S{n:05}")));
+    world.set("BELLWETHER_INGEST__UNIVERSE__FILE", &universe.display().to_string());
+    world.database.store().await.close().await;
+    let numbers = format!("n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {})", symbols - 1);
+    let days = format!(
+        "d(day) AS (SELECT date('{first_day}') UNION ALL SELECT date(day, '+1 day') FROM d WHERE day < '2027-03-12')"
+    );
+    let names = format!(
+        "INSERT INTO history_symbols (id, symbol) WITH RECURSIVE {numbers} SELECT 7 + i * 3, printf('S%05d', i) FROM n"
+    );
+    let bars = format!(
+        "INSERT INTO bars_1d (symbol_id, session, open, high, low, close, volume, from_provider) WITH RECURSIVE {numbers}, {days} \
+         SELECT 7 + i * 3, day, 100000, 100000, 100000, 100000, 1000, true FROM n, d WHERE strftime('%w', day) NOT IN ('0', '6')"
+    );
+    world.database.execute(names).await;
+    world.database.execute(bars).await;
+    let running = world.start().await;
+    running.stats().await;
+    let count = async |query: &str| {
+        let (_, page) = running.get(&format!("/api/v1/quotes?fields=symbol,price,change_month&limit=1{query}")).await;
+        (page["total"].as_u64().unwrap(), page["quotes"][0].clone())
+    };
+    let (quoted, _) = count("").await;
+    assert!(quoted as usize > symbols * 98 / 100, "{quoted}");
+    eventually("each is compared", async || count("&min_change_month=-1000000").await.0 == quoted).await;
+    let (_, last) = count("&sort=-symbol").await;
+    assert!((number(&last["price"]) - 10.0 - number(&last["change_month"])).abs() < 0.000_15, "{last}");
+    running.stop().await;
 }
