@@ -288,6 +288,7 @@ impl Daemon {
         self.tasks.spawn(jobs::audit::keep(operations.clone(), status, stop));
         let streams = Arc::new(Streams::new(config.http.max_streams));
         self.tasks.spawn(inbox.events(config, parts).keep(self.serving.clone()));
+        self.tasks.spawn(inbox.cancellations(config, parts).keep(self.serving.clone()));
         let app = Arc::new(App {
             clock: Arc::clone(&parts.clock),
             calendar: Arc::clone(&parts.calendar),
@@ -303,6 +304,7 @@ impl Daemon {
             renewals,
             renewals_spec: renewals_spec.unwrap_or_else(|| unreachable!("the table has a line for renewals")),
             inbox: inbox.inbox,
+            cancellations: inbox.cancellations,
             verifier: inbox.verifier,
             webhook_sources: config.webhook_sources.clone(),
             lifecycle: Arc::clone(&self.lifecycle),

@@ -3,6 +3,7 @@
 //! Names follow the Prometheus rules: one prefix, base units, `_total` for counters. Labels come from closed sets only (jobs,
 //! states, routes of the table, phases), so the number of series is bounded. `docs/METRICS.md` says what each is for.
 
+mod billing;
 mod ingest;
 mod webhooks;
 
@@ -14,6 +15,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::calendar::Phase;
+pub use billing::*;
 pub use ingest::*;
 pub use webhooks::*;
 
@@ -214,11 +216,11 @@ pub fn upkeep() {
 
 /// The names of the table, for the test that looks for each in the documents and the alerts.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().chain(webhooks::TABLE).map(|(name, ..)| *name)
+    TABLE.iter().chain(webhooks::TABLE).chain(billing::TABLE).map(|(name, ..)| *name)
 }
 
 fn describe() {
-    for (name, kind, unit, help) in TABLE.iter().chain(webhooks::TABLE).copied() {
+    for (name, kind, unit, help) in TABLE.iter().chain(webhooks::TABLE).chain(billing::TABLE).copied() {
         match (kind, unit) {
             (Counter, _) => describe_counter!(name, help),
             (Gauge, Some(unit)) => describe_gauge!(name, unit, help),
@@ -266,6 +268,7 @@ pub fn started(now: DateTime<Utc>) {
         counter!("bellwether_ingest_moves_total", "outcome" => outcome).absolute(0);
     }
     webhooks::begin();
+    billing::begin();
     let actions =
         "applied_referral_credit paid marked_past_due suspended expired plan_changed uncertain skipped failed";
     for action in actions.split(' ') {

@@ -111,6 +111,8 @@ pub struct App {
     pub renewals_spec: JobSpec,
     /// Where deliveries are stored.
     pub inbox: Inbox,
+    /// Told when a subscription is to end at PayPal.
+    pub cancellations: Arc<Notify>,
     /// Senders of the site's own events.
     pub webhook_sources: Vec<WebhookSource>,
     /// What tells genuine deliveries of PayPal.

@@ -86,6 +86,8 @@ fn site() -> Vec<Line> {
         ("/api/billing/process-dunning", Write, post(billing::process_dunning)),
         ("/api/billing/current-plan", Account, get(account::current_plan)),
         ("/api/billing/cancel", Write, post(account::cancel)),
+        ("/api/billing/auto-renew", Write, post(account::auto_renew)),
+        ("/api/billing/change-plan", Write, post(account::change_plan)),
         ("/api/referrals/link", Account, get(referrals::link)),
         ("/api/referrals/summary", Account, get(referrals::summary)),
         ("/api/referrals/invite", Write, post(referrals::invite)),

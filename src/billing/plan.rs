@@ -76,6 +76,21 @@ impl Rules {
         })
     }
 
+    /// PayPal's id of what the terms cost, where the configuration has one.
+    pub fn paypal_plan_of(&self, terms: &Terms) -> Option<&str> {
+        let (_, plan) = self.plan(&terms.plan)?;
+        let ids = match terms.cycle {
+            BillingCycle::Monthly => &plan.paypal_monthly,
+            BillingCycle::Annual => &plan.paypal_annual,
+        };
+        ids.first().map(String::as_str)
+    }
+
+    /// Whether the terms have a price.
+    pub fn is_sold(&self, terms: &Terms) -> bool {
+        !self.prices(terms).is_empty()
+    }
+
     /// The terms under the plan's own name, if that plan is known.
     pub fn known(&self, terms: &Terms) -> Option<Terms> {
         let (name, _) = self.plan(&terms.plan)?;

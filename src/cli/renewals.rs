@@ -82,11 +82,12 @@ async fn show(config: &Config, account: &str, now: DateTime<Utc>, as_json: bool)
         let due = store.subscription_of(account).await?;
         let chain = store.audit_of(account).await?;
         let referrals = store.referral_summary(account).await?;
-        Ok::<_, StoreError>((money, due, chain, referrals))
+        let (cancellations, wish) = (store.cancellations_of(account).await?, store.plan_wish(account).await?);
+        Ok::<_, StoreError>((money, due, chain, referrals, cancellations, wish))
     };
     let found = found.await;
     store.close().await;
-    let (money, due, chain, referrals) = found?;
+    let (money, due, chain, referrals, cancellations, wish) = found?;
     if due.is_none() && money.facts == crate::billing::Facts::default() && chain.is_empty() {
         bail!("there is no account {account:?} with any money or subscription");
     }
@@ -107,7 +108,9 @@ async fn show(config: &Config, account: &str, now: DateTime<Utc>, as_json: bool)
         "next_action_at": due.as_ref().and_then(|due| due.next_action_at),
         "credits": referrals.balance,
         "free_months": referrals.redeemed_months,
+        "wishes": wish.map(|terms| json!({ "plan": terms.plan, "billing_cycle": terms.cycle })),
         "payments": payments.collect::<Vec<_>>(),
+        "cancellations": cancellations,
         "audit": chain.iter().map(entry).collect::<Vec<_>>(),
         "audit_broken_at": AuditRow::first_broken(&chain),
     });
@@ -127,7 +130,7 @@ fn told(whole: &Value) -> String {
     for (name, value) in whole["subscription"].as_object().into_iter().flatten() {
         said += &format!("{name:<20} {}\n", text(value));
     }
-    for name in ["next_action_at", "credits", "free_months"] {
+    for name in ["next_action_at", "credits", "free_months", "wishes"] {
         said += &format!("{name:<20} {}\n", text(&whole[name]));
     }
     let list = |name: &str, columns: &[&str]| {
@@ -138,6 +141,10 @@ fn told(whole: &Value) -> String {
         output::table(&header.iter().map(String::as_str).collect::<Vec<_>>(), &rows)
     };
     said += &format!("\n{}", list("payments", &["paid_at", "id", "amount", "verdict"]));
+    if whole["cancellations"].as_array().is_some_and(|rows| !rows.is_empty()) {
+        let columns = ["requested_at", "link_id", "state", "attempts", "confirmed_at", "error"];
+        said += &format!("\nto end at PayPal\n{}", list("cancellations", &columns));
+    }
     said += &format!("\n{}", list("audit", &["n", "at", "actor", "cause", "after"]));
     if let Some(n) = whole["audit_broken_at"].as_i64() {
         said += &format!("\nTHE AUDIT WAS CHANGED: entry {n} does not follow from the one before it\n");

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Parts, StartError};
 use crate::config::Config;
+use crate::jobs::cancellations::Cancellations;
 use crate::jobs::events::Events;
 use crate::jobs::{Inbox, Reconcile};
 use crate::webhooks::{PayPalClient, Verifier};
@@ -19,6 +21,8 @@ pub(super) struct InboxParts {
     pub(super) client: Option<Arc<PayPalClient>>,
     /// The nightly comparison, where there is somebody to ask.
     pub(super) reconcile: Option<Arc<Reconcile>>,
+    /// Told when a subscription is to end at PayPal.
+    pub(super) cancellations: Arc<Notify>,
 }
 
 impl InboxParts {
@@ -39,7 +43,18 @@ impl InboxParts {
             let (store, clock) = (parts.store.clone(), Arc::clone(&parts.clock));
             Arc::new(Reconcile { store, clock, client, inbox: Some(inbox.clone()) })
         });
-        Ok(Self { inbox, verifier, client, reconcile })
+        Ok(Self { inbox, verifier, client, reconcile, cancellations: Arc::default() })
+    }
+
+    /// What ends subscriptions at PayPal.
+    pub(super) fn cancellations(&self, config: &Config, parts: &Parts) -> Cancellations {
+        Cancellations {
+            store: parts.store.clone(),
+            clock: Arc::clone(&parts.clock),
+            rules: config.billing.clone(),
+            client: self.client.clone(),
+            nudge: Arc::clone(&self.cancellations),
+        }
     }
 
     /// What lets the stored events take effect.

@@ -3,6 +3,7 @@
 pub mod audit;
 mod backfill;
 mod bars;
+pub mod cancellations;
 mod component;
 mod confirm;
 mod dormancy;

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::billing_rows::{load_account, load_adopted, write_effect, write_subscription};
 use super::dialect::{Handle, Tx, by_engine, on};
-use super::{Store, StoreError, audit};
+use super::{Store, StoreError, audit, cancellations};
 use crate::billing::{Account, Choice, Effect, Event, Rules, What, apply_and_adopt, choose, settle};
 
 /// Who or what changes an account, for the audit.
@@ -28,6 +28,19 @@ pub struct Applied {
     pub effects: Vec<Effect>,
     /// The account afterwards.
     pub account: Account,
+}
+
+/// What came of the holder's word on whether it goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chosen {
+    /// It is kept; the account afterwards.
+    Done(Box<Account>),
+    /// There is no subscription.
+    Nobody,
+    /// It is over: only a payment begins it again.
+    Over,
+    /// It has ended at the provider, or is being ended there, and cannot be begun again; a new one is to be approved.
+    NeedsApproval,
 }
 
 impl Store {
@@ -60,7 +73,8 @@ impl Store {
         Ok(applied)
     }
 
-    /// Keeps the account holder's own word on whether it goes on. `None`: there is no subscription.
+    /// Keeps the account holder's own word on whether it goes on, and with it, in the same transaction, that the subscription is to
+    /// end at the provider too, or that it is not to any more.
     ///
     /// # Errors
     /// When the database fails; then nothing changed, or (when the commit itself failed) a repeat finds out.
@@ -70,17 +84,26 @@ impl Store {
         choice: Choice,
         rules: &Rules,
         cause: &Cause,
-    ) -> Result<Option<Account>, StoreError> {
+    ) -> Result<Chosen, StoreError> {
         let mut tx = self.begin().await?;
         lock_account(&mut tx, user_id).await?;
         let before = load_account(&mut tx.handle(), user_id, true).await?;
-        if before.subscription.is_none() {
-            return Ok(None);
+        let Some(subscription) = &before.subscription else { return Ok(Chosen::Nobody) };
+        if !choice.auto_renew {
+            if let Some(link) = &subscription.link {
+                cancellations::want(&mut tx, user_id, link, choice.at).await?;
+            }
+        } else if !subscription.has_access(choice.at, rules) {
+            return Ok(Chosen::Over);
+        } else if let Some(link) = before.facts.current_link().filter(|_| is_paid_by_link(&before))
+            && (subscription.link.is_none() || !cancellations::withdraw(&mut tx, link).await?)
+        {
+            return Ok(Chosen::NeedsApproval);
         }
         let (after, effects) = choose(&before, choice, rules);
         write_change(&mut tx, user_id, &before, &after, &effects, rules, cause, choice.at).await?;
         tx.commit().await?;
-        Ok(Some(after))
+        Ok(Chosen::Done(Box::new(after)))
     }
 
     /// What is known of an account's money.
@@ -91,6 +114,12 @@ impl Store {
         let mut connection = self.reader().await?;
         load_account(&mut connection.handle(), user_id, false).await
     }
+}
+
+/// Whether it is a subscription of the provider's that pays the account, and not (any more) single purchases.
+fn is_paid_by_link(account: &Account) -> bool {
+    let newest = account.facts.payments.iter().max_by_key(|payment| payment.paid_at);
+    newest.is_none_or(|payment| payment.link.is_some())
 }
 
 /// Lets an event take effect in the transaction at hand: locks its account, adds what the event tells, works out where the account
@@ -175,7 +204,7 @@ fn is_kept(effect: &Effect, event: &Event) -> bool {
 
 /// Of a sale and the subscription that it belongs to, or of a payment and its refund, one waits for the other: otherwise neither
 /// would see the other, and both would be kept apart for ever. (SQLite has one writer.)
-async fn lock_family(tx: &mut Tx, event: &Event) -> Result<(), StoreError> {
+pub(super) async fn lock_family(tx: &mut Tx, event: &Event) -> Result<(), StoreError> {
     const SQL: &str = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
     let mut keys: Vec<&str> = match &event.what {
         What::Subscription { id, .. } => vec![id],

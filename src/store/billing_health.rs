@@ -14,6 +14,8 @@ pub struct BillingHealth {
     pub in_doubt: i64,
     /// Flags that nobody has settled.
     pub flags: i64,
+    /// Subscriptions that were to end at PayPal more than an hour ago, and have not.
+    pub unended: i64,
     /// Payments of which it is not known, for more than a day, whose they are.
     pub ownerless: i64,
 }
@@ -27,9 +29,10 @@ impl Store {
         const SQL: &str = "SELECT (SELECT COUNT(*) FROM subscriptions WHERE next_action_at < $1) AS overdue, \
              (SELECT COUNT(*) FROM renewals WHERE action IN ('confirming', 'uncertain')) AS in_doubt, \
              (SELECT COUNT(*) FROM billing_flags WHERE resolved_at IS NULL) AS flags, \
+             (SELECT COUNT(*) FROM cancellations WHERE state = 'wanted' AND requested_at < $2) AS unended, \
              (SELECT COUNT(*) FROM payments WHERE user_id IS NULL AND received_at < $1) AS ownerless";
         let mut connection = self.reader().await?;
         let a_day_ago = now - TimeDelta::hours(25);
-        on!(connection.handle(), BillingHealth, SQL, [a_day_ago], fetch_one)
+        on!(connection.handle(), BillingHealth, SQL, [a_day_ago, now - TimeDelta::hours(1)], fetch_one)
     }
 }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::billing::Cause;
 use super::dialect::{Handle, Tx, by_engine, on};
-use super::{StoreError, referrals};
+use super::{StoreError, cancellations, referrals};
 use crate::billing::{
     Account, BillingCycle, Change, Choice, Effect, Event, Facts, FreeMonth, Lapse, Letter, Link, Money, Opening,
     Payment, Reversal, Subscription, Terms, What,
@@ -205,7 +205,7 @@ pub(super) async fn write_effect(
 ) -> Result<(), StoreError> {
     let user_id = account.map(|(user_id, _)| user_id);
     match effect {
-        Effect::KeepLink(link) => write_link(tx, user_id, link, cause).await,
+        Effect::KeepLink(link) => write_link(tx, user_id, link, cause, now).await,
         Effect::KeepPayment(payment) => write_payment(tx, user_id, payment, cause, now).await,
         Effect::KeepReversal(reversal) => write_reversal(tx, reversal, cause).await,
         Effect::Operator { code, detail } => write_flag(tx, user_id, code, detail, cause, now).await,
@@ -223,14 +223,27 @@ pub(super) async fn write_effect(
     }
 }
 
-async fn write_link(tx: &mut Tx, user_id: Option<&str>, link: &Link, cause: &Cause) -> Result<(), StoreError> {
+async fn write_link(
+    tx: &mut Tx,
+    user_id: Option<&str>,
+    link: &Link,
+    cause: &Cause,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
     const SQL: &str = "INSERT INTO billing_links (link_id, at, change, user_id, created_at, plan, billing_cycle, event_id) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (link_id, at, change) DO UPDATE SET \
          user_id = COALESCE(billing_links.user_id, excluded.user_id), plan = COALESCE(billing_links.plan, excluded.plan), \
          billing_cycle = COALESCE(billing_links.billing_cycle, excluded.billing_cycle)";
     let (plan, cycle) = columns(link.terms.as_ref());
-    on!(tx.handle(), SQL, [&link.id, link.at, link.change.name(), user_id, link.created_at, plan, cycle, &cause.cause])
-        .map(|_| ())
+    on!(
+        tx.handle(),
+        SQL,
+        [&link.id, link.at, link.change.name(), user_id, link.created_at, plan, cycle, &cause.cause]
+    )?;
+    match link.change {
+        Change::Canceled | Change::Expired => cancellations::ended(tx, &link.id, now).await,
+        _ => Ok(()),
+    }
 }
 
 async fn write_payment(

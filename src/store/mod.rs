@@ -10,6 +10,7 @@ mod billing_health;
 mod billing_rows;
 mod bulk;
 mod calendar_exceptions;
+mod cancellations;
 mod clock_events;
 mod cycles;
 mod daily;
@@ -22,6 +23,7 @@ mod job_runs;
 mod jobs;
 mod ledger;
 mod outbox;
+mod plan_wishes;
 mod postgres;
 mod references;
 mod referrals;
@@ -44,9 +46,10 @@ use tokio_util::sync::CancellationToken;
 use crate::config::DatabaseTarget;
 pub use acceptance::{Acceptance, Accepted};
 pub use audit::{AuditRow, Entry};
-pub use billing::{Applied, Cause, email_key};
+pub use billing::{Applied, Cause, Chosen, email_key};
 pub use billing_health::BillingHealth;
 pub use calendar_exceptions::ExceptionRow;
+pub use cancellations::{Cancellation, PayPalBacklog};
 pub use clock_events::ClockEvent;
 pub use cycles::{CycleRecord, StoredQuote};
 use dialect::{Connection, Tx, on, within};
@@ -186,6 +189,12 @@ impl Store {
         let pool = |most, options: SqliteConnectOptions| {
             // A file does not hang up, so a connection to it need not be asked before each use whether it is still there.
             let pool = SqlitePoolOptions::new().max_connections(most).acquire_timeout(deadline);
+            // A transaction that the disk ended (a commit that failed, a full disk) can be neither committed nor rolled back: its
+            // connection would refuse every transaction to come. It is closed, and another one opened.
+            let pool = pool.before_acquire(|connection, _| {
+                let is_usable = !connection.is_in_transaction();
+                Box::pin(std::future::ready(Ok(is_usable)))
+            });
             pool.test_before_acquire(false).connect_with(options)
         };
         let write = pool(1, options.clone()).await.map_err(|error| unavailable(&target, &error))?;

@@ -14,7 +14,7 @@ use crate::webhooks::world_with_paypal;
 const AT: &str = "2027-06-01T11:59:00Z";
 
 /// A month of gold, bought once by `user`.
-fn capture(event_id: &str, capture: &str, user: &str, amount: &str) -> Value {
+pub fn capture(event_id: &str, capture: &str, user: &str, amount: &str) -> Value {
     let resource = json!({
         "id": capture, "status": "COMPLETED", "amount": {"value": amount, "currency_code": "USD"},
         "custom_id": format!("gold_monthly_1811851140_{user}"), "create_time": AT,

@@ -33,8 +33,14 @@ impl Process {
 
     /// The same with arguments.
     pub fn start_with(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_bellwether"))
-            .args(arguments)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bellwether"));
+        command.args(arguments);
+        Self::start_command(command, directory, environment)
+    }
+
+    /// The same for a command that becomes the binary.
+    pub fn start_command(mut command: Command, directory: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut child = command
             .current_dir(directory)
             .env_clear()
             .envs([

@@ -15,6 +15,7 @@ on_both_engines!(
     a_sale_waits_for_its_subscription_and_a_refund_for_its_capture,
     racing_events_of_one_account_lose_nothing,
     a_paid_invite_is_one_credit_and_a_refund_takes_it_back,
+    d7_a_payment_is_kept_and_uses_no_credit,
     a_period_is_decided_once,
     many_are_decided_in_one_go_and_as_each_would_be,
     a_credit_is_used_once_under_concurrency,
@@ -202,6 +203,27 @@ async fn a_paid_invite_is_one_credit_and_a_refund_takes_it_back(engine: Engine) 
     assert_eq!(balance().await, ["1"], "earned again");
     let rows = "SELECT reason || ' ' || source FROM credits ORDER BY id";
     assert_eq!(database.query(rows).await, ["invite_paid i1#1", "invite_unpaid i1#1", "invite_paid i1#2"]);
+}
+
+/// D7: money that comes is money; credit waits for a period that nobody paid.
+async fn d7_a_payment_is_kept_and_uses_no_credit(engine: Engine) {
+    let database = Database::create(engine).await;
+    let (store, rules, now) = (database.store().await, rules(), instant(NOW));
+    give_credit(&database, "u7", 3).await;
+    for (id, time) in [("C1", "2027-02-14T12:00:00Z"), ("C2", "2027-03-13T12:00:00Z")] {
+        store.apply_event(&paid(id, time, "79.99", "gold_monthly_1_u7"), &rules, now).await.unwrap();
+    }
+    let due = store.subscription_of("u7").await.unwrap().unwrap();
+    assert_eq!((due.credits, store.account_money("u7").await.unwrap().facts.totals()["USD"]), (3, (15_998, 0)));
+    // The night of the first end: it was paid, so that nothing is due and no credit is used.
+    store.renew(&due.id, &record(instant("2027-03-15T07:00:00Z")), &rules, Confirmation::Unpaid).await.unwrap();
+    assert_eq!(store.subscription_of("u7").await.unwrap().unwrap().credits, 3);
+    // The night of the second, which nobody paid: one month, once.
+    let night = record(instant("2027-04-15T07:00:00Z"));
+    let (_, decision) = store.renew(&due.id, &night, &rules, Confirmation::Unpaid).await.unwrap().unwrap();
+    assert_eq!(decision, Decision::UseCredit);
+    assert_eq!(store.renew(&due.id, &night, &rules, Confirmation::Unpaid).await.unwrap(), None);
+    assert_eq!(store.subscription_of("u7").await.unwrap().unwrap().credits, 0);
 }
 
 async fn a_period_is_decided_once(engine: Engine) {

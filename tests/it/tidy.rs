@@ -250,3 +250,24 @@ fn every_key_of_the_configuration_is_in_the_default_file_with_a_comment() {
         assert!(before.is_some_and(|line| line.starts_with('#')), "{} has no comment", setting.key);
     }
 }
+
+#[test]
+fn each_known_defect_has_a_test_that_exists() {
+    let text = std::fs::read_to_string(root().join("docs/defects.md")).unwrap();
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|line| line.starts_with("| D"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let numbers: Vec<String> = rows.iter().map(|row| row[0].to_owned()).collect();
+    assert_eq!(numbers, (1..=54).map(|n| format!("D{n}")).collect::<Vec<_>>());
+    for row in rows {
+        let named: Vec<&str> = row[3].split('`').filter(|part| part.contains("::")).collect();
+        assert!(!named.is_empty() || row[2].starts_with("not built"), "{}: it names no test", row[0]);
+        for name in named {
+            let (file, test) = name.split_once("::").unwrap();
+            let code = std::fs::read_to_string(root().join(file)).unwrap_or_else(|_| panic!("{}: {file}", row[0]));
+            assert!(code.contains(&format!("fn {test}(")), "{}: {file} has no {test}", row[0]);
+        }
+    }
+}

@@ -218,6 +218,14 @@ pub const OPERATIONS: &[Operation] = &[
     },
     ask_site("/api/billing/current-plan", "currentPlan", "What the account may use now"),
     tell_site("/api/billing/cancel", "cancelPlan", "The account holder wants no next period; what is paid for stays", "UserId"),
+    tell_site("/api/billing/auto-renew", "autoRenew", "Whether the subscription goes on; `false` is the same as cancel", "AutoRenew"),
+    Operation {
+        answers: &[
+            Answer { status: 200, about: "It is noted; nothing is given before it is paid for.", media: &[("application/json", "Anything")] },
+            Answer { status: 202, about: "The holder must approve the change at PayPal.", media: &[("application/json", "Anything")] },
+        ],
+        ..tell_site("/api/billing/change-plan", "changePlan", "What the account wants to have from the next period on; free cancels", "ChangePlan")
+    },
     ask_site("/api/referrals/link", "referralLink", "The account's own code, and the page that it leads to"),
     ask_site("/api/referrals/summary", "referralSummary", "What came of the account's invitations"),
     tell_site("/api/referrals/invite", "invite", "Invites somebody", "Invite"),

@@ -77,7 +77,7 @@ fn model_end(account: &Account) -> Option<DateTime<Utc>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(3_000), ..ProptestConfig::default() })]
 
     #[test]
     fn the_order_of_events_and_their_repetition_do_not_matter(
@@ -142,5 +142,69 @@ proptest! {
             prop_assert_eq!(derived, after.clone());
         }
         prop_assert!(decision.next_action_at(&after, &rules, now).is_none_or(|at| at > now), "D31: it leaves the queue");
+    }
+}
+
+/// What may happen next to an account that lives on invites.
+#[derive(Debug, Clone)]
+enum Step {
+    Hours(i64),
+    Earn(i64),
+    ClawBack,
+    Pay,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = (0_usize..8, 1_i64..400).prop_map(|(kind, size)| match kind {
+        0..4 => Step::Hours(size * 3),
+        4 | 5 => Step::Earn(size % 4),
+        6 => Step::ClawBack,
+        _ => Step::Pay,
+    });
+    prop::collection::vec(step, 1..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(3_000), ..ProptestConfig::default() })]
+
+    /// A night after each step: three paid invites are used for one month of one period, never twice, and never when there are fewer.
+    #[test]
+    fn no_credit_is_used_twice(steps in steps()) {
+        let rules = rules();
+        let mut now = at("2027-01-01T12:00:00Z");
+        let first = event("2027-01-01T12:00:00Z", capture("C0", "79.99", "gold_monthly_1_7"));
+        let (mut account, _) = apply(&Account::default(), &first, &rules, now);
+        let (mut balance, mut earned, mut months) = (0_i64, 0_i64, BTreeMap::new());
+        for (n, step) in steps.iter().enumerate() {
+            match step {
+                Step::Hours(hours) => now += TimeDelta::hours(*hours),
+                Step::Earn(invites) => (balance, earned) = (balance + invites, earned + invites),
+                Step::ClawBack => (balance, earned) = (balance - 1, earned - 1),
+                Step::Pay => {
+                    let paid = Event { at: now, ..event("2027-01-01T12:00:00Z", capture(&format!("C{}", n + 1), "79.99", "gold_monthly_1_7")) };
+                    account = apply(&account, &paid, &rules, now).0;
+                }
+            }
+            // Two looks of one night: the second finds nothing to use.
+            for look in 0..2 {
+                let before = account.subscription.clone().unwrap();
+                let decision = decide(&before, balance, Confirmation::Unpaid, &rules, now);
+                if decision == Decision::UseCredit {
+                    prop_assert!(balance >= rules.invites_per_month && look == 0);
+                    balance -= rules.invites_per_month;
+                    let period_end = before.current_period_end;
+                    prop_assert!(months.insert(period_end, now).is_none(), "one period, one month");
+                    account.facts.free_months.push(FreeMonth { period_end, at: now, terms: before.terms.clone() });
+                }
+                account.facts.lapse = decision.lapse(&before, &rules, now).or(account.facts.lapse);
+                account.subscription = derive(&account.facts, &rules, now);
+                let after = account.subscription.clone().unwrap();
+                if decision == Decision::UseCredit {
+                    prop_assert!(after.current_period_end > now && after.status == Status::Active);
+                }
+            }
+        }
+        let used = i64::try_from(months.len()).unwrap() * rules.invites_per_month;
+        prop_assert_eq!(earned - used, balance, "the ledger adds up");
     }
 }

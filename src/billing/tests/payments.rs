@@ -220,3 +220,19 @@ fn the_first_days_of_a_subscription_are_given_once() {
     assert_eq!(line(&after(std::slice::from_ref(&active))), "active gold monthly to 2027-01-04 17:00");
     assert_eq!(after(&[active, bad]).subscription.unwrap().status, Status::Expired, "a cent ends them");
 }
+
+/// A trial for a dollar and half a month's price were never prices of a plan: they buy what is listed, and nothing by themselves.
+#[test]
+fn d39_d40_a_trial_and_half_a_price_buy_nothing_that_is_not_listed() {
+    for amount in ["1.00", "40.00", "12.49"] {
+        let account = after(&[event("2027-01-31T12:00:00Z", capture("C1", amount, "gold_monthly_1_7"))]);
+        assert_eq!(line(&account), "nothing", "{amount}");
+        assert_eq!(account.facts.verdict(&account.facts.payments[0], &rules()), Verdict::WrongAmount);
+    }
+    // Nor do they shorten or lengthen what was paid for.
+    let both = [
+        event("2027-01-31T12:00:00Z", capture("C1", "79.99", "gold_monthly_1_7")),
+        event("2027-02-01T12:00:00Z", capture("C2", "1.00", "gold_monthly_1_7")),
+    ];
+    assert_eq!(line(&after(&both)), line(&after(&both[..1])));
+}

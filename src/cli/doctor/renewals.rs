@@ -32,6 +32,13 @@ pub(super) async fn checks(config: &Config, now: DateTime<Utc>) -> anyhow::Resul
             "check PAYPAL_CLIENT_ID, PAYPAL_SECRET and PAYPAL_ENV; the next run asks again",
         ),
         is_none(
+            "ends at PayPal",
+            health.unended,
+            "whatever was canceled has ended there too",
+            "subscriptions were canceled more than an hour ago and have not ended at PayPal: their holders may be charged",
+            "`bellwether renewals show ACCOUNT` has PayPal's words; docs/runbooks/billing.md, CancellationStuck",
+        ),
+        is_none(
             "flags",
             health.flags,
             "nothing waits for an operator",

@@ -5,6 +5,7 @@
 //! [`SimPayPal::state`].
 
 mod certificates;
+pub mod manner;
 mod server;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -49,6 +50,8 @@ pub struct State {
     pub events: Vec<Value>,
     /// `GET /v1/reporting/transactions`.
     pub transactions: Vec<Value>,
+    /// Subscriptions that were ended by a call, each time it took effect.
+    pub ended: Vec<String>,
     /// What the next calls get.
     pub troubles: VecDeque<Trouble>,
     /// Each call as `METHOD /path`, certificates included, in order.
@@ -289,6 +292,7 @@ impl Inner {
             return (422, json!({"name": "SUBSCRIPTION_STATUS_INVALID"}));
         }
         found["status"] = json!("CANCELLED");
+        state.ended.push(id.to_owned());
         (204, Value::Null)
     }
 

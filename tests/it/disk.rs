@@ -1,0 +1,166 @@
+//! A disk that fails: what cannot be made durable is answered 503, never 200, and once the disk is well the same daemon goes on.
+//!
+//! Errors are put into the running binary's own calls (strace), or its disk is a small one that is filled. A file system that becomes
+//! read-only under open files is one that answers EROFS; remounting by hand is refused while they are open.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::harness::{Engine, OPERATOR, client, eventually};
+use crate::inbox::capture;
+use crate::killed::Site;
+use crate::process::Process;
+
+/// Makes calls of a process fail for as long as it lives.
+struct Failing(Child);
+
+impl Failing {
+    fn calls(process: u32, calls: &str, error: &str) -> Self {
+        let inject = format!("inject={calls}:error={error}");
+        let mut child = Command::new("strace")
+            .args(["-f", "-q", "-o", "/dev/null", "-e", &format!("trace={calls}"), "-e", &inject, "-p"])
+            .arg(process.to_string())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|fault| panic!("no strace ({fault}): run ./scripts/test, which gets it"));
+        // It says nothing more (-q) when it has hold of every thread, so the process itself is asked.
+        let traced = || {
+            let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+            threads.flatten().all(|thread| {
+                let status = std::fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+                status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
+            })
+        };
+        for _ in 0..200_000 {
+            if traced() {
+                return Self(child);
+            }
+            if child.try_wait().unwrap().is_some() {
+                let words: Vec<_> =
+                    BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok).collect();
+                panic!("strace may not trace here: {words:?}");
+            }
+            std::thread::yield_now();
+        }
+        panic!("strace never had hold of it");
+    }
+
+    fn end(mut self) {
+        let told = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status().unwrap();
+        assert!(told.success());
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Failing {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Posts one event; the status and whether it says when to come again.
+async fn post(site: &Site, process: &Process, n: usize, padding: usize) -> (u16, bool) {
+    let mut body = capture(&format!("WH-{n}"), &format!("CAP-{n}"), &format!("u{n}"), "79.99");
+    body["summary"] = "x".repeat(padding).into();
+    let signed = site.paypal.sign(body.to_string().as_bytes());
+    let mut request = client().post(format!("http://{}/paypal/webhook/", process.api)).body(signed.body);
+    for (name, value) in &signed.headers {
+        request = request.header(name, value);
+    }
+    let answer = request.send().await.unwrap();
+    let after =
+        answer.headers().get("retry-after").is_some_and(|seconds| seconds.to_str().unwrap().parse::<u32>().is_ok());
+    (answer.status().as_u16(), after)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fails_is_never_a_yes_and_the_same_daemon_goes_on() {
+    let site = Site::new(Engine::Sqlite).await;
+    let process = site.start(&[]);
+    let (mut n, mut yes) = (0, Vec::new());
+    let faults = [("fdatasync,fsync", "EIO"), ("pwrite64", "EROFS"), ("pwrite64", "ENOSPC")];
+    for (calls, error) in faults {
+        n += 1;
+        assert_eq!(post(&site, &process, n, 0).await.0, 200, "it is well before {calls} {error}");
+        yes.push(n);
+        let failing = Failing::calls(process.id(), calls, error);
+        let mut refused = Vec::new();
+        for _ in 0..6 {
+            n += 1;
+            assert_eq!(post(&site, &process, n, 0).await, (503, true), "{calls} {error}");
+            refused.push(n);
+        }
+        failing.end();
+        // No restart: PayPal sends again what was refused, and it counts once.
+        for n in refused {
+            eventually("it is taken again", async || post(&site, &process, n, 0).await.0 == 200).await;
+            yes.push(n);
+        }
+    }
+    drop(process);
+    let _again = site.start(&[]);
+    let all = i64::try_from(yes.len()).unwrap();
+    let done = "webhook_events WHERE status = 'processed'";
+    eventually("each has its effect", async || site.count(done).await == all).await;
+    assert_eq!(site.count("payments").await, all);
+    assert_eq!(site.count("(SELECT account FROM audit GROUP BY account HAVING COUNT(*) > 1) twice").await, 0);
+}
+
+/// The binary with a disk of its own, of some megabytes, at `disk`: seen by nobody else, and gone with it.
+fn start_on_a_small_disk(site: &Site, disk: &Path) -> Process {
+    let mut command = Command::new("unshare");
+    command.args(["-rm", "sh", "-c", "mount -t tmpfs -o size=12m tmpfs \"$1\" && exec \"$2\"", "sh"]);
+    command.arg(disk).arg(env!("CARGO_BIN_EXE_bellwether"));
+    let url = format!("sqlite:{}", disk.join("bellwether.db").display());
+    let environment = site.environment();
+    let mut all: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (&**name, &**value)).collect();
+    all.extend([("DATABASE_URL", url.as_str()), ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")]);
+    Process::start_command(command, site.directory.path(), &all)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_never_a_yes_and_with_room_again_the_same_daemon_goes_on() {
+    let site = Site::new(Engine::Sqlite).await;
+    let disk = site.directory.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let process = start_on_a_small_disk(&site, &disk);
+    // Its disk, as it sees it.
+    let seen = PathBuf::from(format!("/proc/{}/root{}", process.id(), disk.display()));
+    let ballast = seen.join("ballast");
+    assert!(seen.join("bellwether.db").exists(), "the disk of the process is not to be seen from here");
+    let (mut n, mut yes) = (0, Vec::new());
+    assert_eq!(post(&site, &process, n, 0).await.0, 200);
+    yes.push(n);
+    let mut file = std::fs::File::create(&ballast).unwrap();
+    while file.write_all(&[0; 4_096]).is_ok() {}
+    // The log has some room in it from before.
+    let mut refused = Vec::new();
+    while refused.len() < 5 {
+        n += 1;
+        match post(&site, &process, n, 50_000).await {
+            (200, _) => yes.push(n),
+            answer => {
+                assert_eq!(answer, (503, true));
+                refused.push(n);
+            }
+        }
+        assert!(n < 500, "the disk is full and everything is taken");
+    }
+    drop(file);
+    std::fs::remove_file(&ballast).unwrap();
+    for n in refused {
+        eventually("it is taken again", async || post(&site, &process, n, 50_000).await.0 == 200).await;
+        yes.push(n);
+    }
+    let http = client();
+    for n in yes {
+        eventually(&format!("WH-{n} has its effect"), async || {
+            let url = format!("http://{}/api/v1/webhooks/WH-{n}", process.api);
+            let answer = http.get(url).bearer_auth(OPERATOR).send().await.unwrap().text().await.unwrap();
+            answer.contains("\"status\":\"processed\"")
+        })
+        .await;
+    }
+}
