@@ -1,10 +1,13 @@
 //! Answers that are the same for everybody until the next cycle: ETag, 304, `Cache-Control`, and the encoding the client
 //! likes best.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use poem::Response;
-use poem::http::{HeaderMap, HeaderValue, StatusCode, header};
+use poem::http::header::{self, HeaderName};
+use poem::http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::accept::Encodings;
 use crate::ingest::Published;
@@ -24,6 +27,13 @@ pub fn respond(headers: &HeaderMap, published: &Published, body: &Body, now: Dat
 /// How long an answer from `published` may be kept, in seconds: until the next cycle is due.
 pub fn max_age(published: &Published, now: DateTime<Utc>) -> i64 {
     (published.next_cycle - now).num_seconds().max(OVERDUE_MAX_AGE_SECONDS)
+}
+
+/// How long the same is true.
+pub fn max_age_holds(published: &Published, now: DateTime<Utc>) -> Duration {
+    let left = (published.next_cycle - now).to_std().unwrap_or_default();
+    let of_this_second = Duration::from_nanos(u64::from(left.subsec_nanos()));
+    if of_this_second.is_zero() { Duration::from_secs(1) } else { of_this_second }
 }
 
 /// Answers with a body that follows from its inputs alone: the tag is its hash.
@@ -56,21 +66,96 @@ pub struct Answer {
 
 /// Answers with `body`, or 304 where the client has it in any encoding.
 pub fn answer(request: &HeaderMap, content_type: &'static str, body: &Body, max_age_seconds: i64) -> Answer {
+    let cache_control = cache_control(max_age_seconds);
+    if let Some(tag) = known_tag(request, body) {
+        return not_modified(with_tag(unchanged(cache_control), tag));
+    }
+    let variant = body.variant(Encodings::of(request).wanted());
+    Answer { status: StatusCode::OK, headers: whole(content_type, &variant, cache_control), bytes: variant.bytes }
+}
+
+/// All answers with one body, for as long as they say the same `max-age`: what is asked for all the time is put together once.
+pub struct Prepared {
+    /// In the order of [`Encoding::ALL`], those the body has.
+    variants: [Option<PreparedVariant>; Encoding::ALL.len()],
+}
+
+struct PreparedVariant {
+    etag: HeaderValue,
+    whole: HeaderMap,
+    bytes: Bytes,
+    /// What is said to a client that has it.
+    unchanged: HeaderMap,
+}
+
+impl Prepared {
+    /// With `body`. Every answer has the header `also`, for whoever sends it to set.
+    pub fn of(content_type: &'static str, body: &Body, max_age_seconds: i64, also: &HeaderName) -> Self {
+        let cache_control = cache_control(max_age_seconds);
+        let with_also = |mut headers: HeaderMap| {
+            headers.insert(also.clone(), HeaderValue::from_static(""));
+            headers
+        };
+        let variants = Encoding::ALL.map(|encoding| {
+            let variant = body.made(encoding)?;
+            let etag = etag_value(&variant.etag);
+            Some(PreparedVariant {
+                whole: with_also(whole(content_type, variant, cache_control.clone())),
+                bytes: variant.bytes.clone(),
+                unchanged: with_also(with_tag(unchanged(cache_control.clone()), etag.clone())),
+                etag,
+            })
+        });
+        Self { variants }
+    }
+
+    /// The one for a request; `body` is that of [`Self::of`].
+    pub fn answer(&self, request: &HeaderMap, body: &Body) -> Answer {
+        if let Some(said) = request.get(header::IF_NONE_MATCH) {
+            // Nearly always it is the tag of an answer that was given, and nothing else; a list or a weak one is looked at more closely.
+            if let Some(variant) = self.variants.iter().flatten().find(|variant| variant.etag == *said) {
+                return not_modified(variant.unchanged.clone());
+            }
+            let plain = self.variants[Encoding::Identity as usize].as_ref();
+            if let Some((plain, tag)) = plain.zip(known_tag(request, body)) {
+                return not_modified(with_tag(plain.unchanged.clone(), tag));
+            }
+        }
+        let encodings = Encodings::of(request);
+        let wanted = encodings.wanted().iter().chain([&Encoding::Identity]);
+        let made = wanted.filter_map(|encoding| self.variants[*encoding as usize].as_ref()).next();
+        // Any body is there as it is.
+        let (headers, bytes) = made.map(|made| (made.whole.clone(), made.bytes.clone())).unwrap_or_default();
+        Answer { status: StatusCode::OK, headers, bytes }
+    }
+}
+
+fn not_modified(headers: HeaderMap) -> Answer {
+    Answer { status: StatusCode::NOT_MODIFIED, headers, bytes: Bytes::new() }
+}
+
+/// What a 304 says of any body.
+fn unchanged(cache_control: HeaderValue) -> HeaderMap {
     // Room for these, and for what every answer gets.
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::VARY, HeaderValue::from_static("accept-encoding, origin"));
-    headers.insert(header::CACHE_CONTROL, cache_control(max_age_seconds));
-    if let Some(tag) = known_tag(request, body) {
-        headers.insert(header::ETAG, tag);
-        return Answer { status: StatusCode::NOT_MODIFIED, headers, bytes: Bytes::new() };
-    }
-    let Variant { encoding, bytes, etag } = body.variant(Encodings::of(request).wanted());
+    headers.insert(header::CACHE_CONTROL, cache_control);
+    headers
+}
+
+fn with_tag(mut headers: HeaderMap, tag: HeaderValue) -> HeaderMap {
+    headers.insert(header::ETAG, tag);
+    headers
+}
+
+/// What an answer says of its body.
+fn whole(content_type: &'static str, variant: &Variant, cache_control: HeaderValue) -> HeaderMap {
+    let mut headers = with_tag(unchanged(cache_control), etag_value(&variant.etag));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::ETAG, etag_value(&etag));
-    if encoding != Encoding::Identity {
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
+    if variant.encoding != Encoding::Identity {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(variant.encoding.name()));
     }
-    Answer { status: StatusCode::OK, headers, bytes }
+    headers
 }
 
 fn cache_control(max_age_seconds: i64) -> HeaderValue {

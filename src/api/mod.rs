@@ -3,6 +3,7 @@
 
 mod accept;
 mod account;
+mod aside;
 mod backfill;
 mod bars;
 mod billing;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
-use poem::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use poem::http::header::{self, HeaderName};
+use poem::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use poem::{Endpoint, IntoResponse, Request, Response, Result};
 use tracing::{Instrument, debug, info, info_span, warn};
 use uuid::Uuid;
@@ -18,7 +19,7 @@ use crate::clock::SharedClock;
 use crate::metrics::{self, RouteTimes};
 
 /// Names a request in logs and errors; taken over from the client or made up.
-pub const REQUEST_ID: &str = "x-request-id";
+pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest request id that is taken over from a client.
 const LONGEST_REQUEST_ID: usize = 128;
@@ -80,7 +81,7 @@ impl<E: Endpoint> Endpoint for Observed<E> {
             if response.status() == StatusCode::METHOD_NOT_ALLOWED {
                 response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(self.allow));
             }
-            response.headers_mut().insert(REQUEST_ID, id);
+            response.headers_mut().insert(&REQUEST_ID, id);
             if self.origins.is_some() {
                 cors::vary(response.headers_mut());
             }
@@ -117,7 +118,7 @@ pub fn request_id(headers: &HeaderMap, now: DateTime<Utc>) -> HeaderValue {
     let usable = |id: &&HeaderValue| {
         (1..=LONGEST_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
     };
-    if let Some(given) = headers.get(REQUEST_ID).filter(usable) {
+    if let Some(given) = headers.get(&REQUEST_ID).filter(usable) {
         return given.clone();
     }
     // It only has to be another one each time: the generator of the operating system would take longer than many an answer.

@@ -17,7 +17,7 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use poem::endpoint::BoxEndpoint;
 use poem::http::uri::Scheme;
 use poem::web::{LocalAddr, RemoteAddr};
@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use super::aside::{Aside, Heads};
 use super::front::Front;
 use crate::clock::SharedClock;
 use crate::metrics;
@@ -138,15 +139,29 @@ async fn connection(stream: TcpStream, peer: SocketAddr, answerer: Answerer, lim
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
     let service = service_fn(move |request| answerer.answer(request, &addresses));
+    let heads = Heads::new(limits.read_timeout);
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(limits.read_timeout);
+    builder.timer(heads.clone()).header_read_timeout(limits.read_timeout);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(Box::pin(stream)), service));
-    let ended = tokio::select! {
-        ended = serving.as_mut() => ended,
-        () = stop.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+    let watch = heads.clone();
+    let mut aside = Aside::of(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = watch.watch() => {}
         }
+    });
+    let ended = tokio::select! {
+        biased;
+        () = &mut aside => {
+            drop(aside);
+            serving.as_mut().graceful_shutdown();
+            tokio::select! {
+                biased;
+                () = heads.watch() => Ok(()),
+                ended = serving => ended,
+            }
+        }
+        ended = serving.as_mut() => ended,
     };
     if let Err(fault) = ended {
         debug!(error = %fault, "a connection ended early");

@@ -101,15 +101,20 @@ impl Body {
         &self.plain
     }
 
+    /// The variant in one encoding, if it was made beforehand; as it is the answer always is.
+    pub fn made(&self, encoding: Encoding) -> Option<&Variant> {
+        match encoding {
+            Encoding::Identity => Some(&self.plain),
+            _ => self.compressed.iter().find(|held| held.encoding == encoding),
+        }
+    }
+
     /// The first of `wanted`, best first, that this answer has or is worth compressing to; as it is otherwise.
     pub fn variant(&self, wanted: &[Encoding]) -> Variant {
         let made = wanted.iter().find_map(|encoding| match encoding {
             Encoding::Identity => Some(self.plain.clone()),
             _ if !self.is_worth_compressing() => None,
-            _ => {
-                let held = self.compressed.iter().find(|held| held.encoding == *encoding);
-                held.cloned().or_else(|| self.compress(*encoding, Effort::ForOne))
-            }
+            _ => self.made(*encoding).cloned().or_else(|| self.compress(*encoding, Effort::ForOne)),
         });
         made.unwrap_or_else(|| self.plain.clone())
     }

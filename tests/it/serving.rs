@@ -1,6 +1,9 @@
 //! What an API client sees of the default daemon, whatever the hour.
 
+use futures_util::FutureExt;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::harness::{Engine, World, eventually, instant};
 
@@ -297,4 +300,42 @@ async fn readers_are_told_of_a_new_phase_without_a_new_cycle() {
     let after = running.stats().await;
     assert_eq!(after["meta"]["cycle_id"], before["meta"]["cycle_id"]);
     running.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_in_time_ends_its_connection_and_one_that_goes_on_asking_stays() {
+    let world = World::at("2027-03-13T12:00:00Z", Engine::Sqlite, &[("BELLWETHER_HTTP__READ_TIMEOUT_SECONDS", "1")]);
+    let world = world.await;
+    let running = world.start().await;
+    running.stats().await;
+    let connect = async || TcpStream::connect(running.daemon.api).await.unwrap();
+    let (idle, mut slow, mut busy) = (connect().await, connect().await, connect().await);
+    slow.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nx-slow: ").await.unwrap();
+    let (slow_answer, mut drip) = slow.into_split();
+    let mut ended = Box::pin(async { tokio::join!(read_to_end(idle), read_to_end(slow_answer)) });
+    let (mut asked, mut buffer) = (0_u32, vec![0; 4_096]);
+    // Asking and dripping do not end before the others are; each answer is whole in one read.
+    let ends = loop {
+        busy.write_all(b"GET /api/stats/total-tickers/ HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        let read = busy.read(&mut buffer).await.unwrap();
+        assert!(buffer[..read].starts_with(b"HTTP/1.1 200"), "after {asked} answers");
+        asked += 1;
+        if asked.is_power_of_two() {
+            let _ = drip.write_all(b"s").await;
+        }
+        if let Some(ends) = (&mut ended).now_or_never() {
+            break ends;
+        }
+    };
+    // Neither got what a wrong head gets.
+    assert_eq!(ends, (Vec::new(), Vec::new()));
+    assert!(asked > 10, "{asked}");
+    running.stop().await;
+}
+
+/// What comes until the other side ends the connection.
+async fn read_to_end(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
+    let mut all = Vec::new();
+    let _ = stream.read_to_end(&mut all).await;
+    all
 }
