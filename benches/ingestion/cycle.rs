@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use bellwether::clock::SystemClock;
 use bellwether::config::{Config, Environment};
 use bellwether::daemon::Parts;
-use bellwether::ingest::Board;
+use bellwether::ingest::{Board, FetchPlan};
+use bellwether::market::Universe;
 use chrono::{TimeDelta, Utc};
 use uuid::Uuid;
 
@@ -18,7 +19,7 @@ const LOOK: Duration = Duration::from_micros(100);
 pub async fn measure(url: &str, stub: &str, symbols: usize, rounds: usize) {
     let scratch = tempfile::tempdir().unwrap();
     let parts = assemble(url, "massive", stub, symbols, scratch.path()).await;
-    let (mut published, mut committed) = (Vec::new(), Vec::new());
+    let (mut published, mut committed, mut stored) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=rounds {
         let id = Uuid::now_v7();
         let now = Utc::now();
@@ -32,34 +33,49 @@ pub async fn measure(url: &str, stub: &str, symbols: usize, rounds: usize) {
         if round > 0 {
             published.push(shown - began);
             committed.push(took);
+            stored.push(took.saturating_sub(shown - began));
         }
     }
     println!("published {}; committed {}", super::show(published), super::show(committed));
+    println!("  what the database takes, from published to committed: {}", super::show(stored));
     parts.store.close().await;
 }
 
-/// Fetches `symbols` alone, `rounds` times, as `provider` would be asked, and prints how many came in a second.
+/// Fetches `symbols` `rounds` times, as `provider` would be asked, and prints how many came in a second: what the fetch takes
+/// alone, parsed quotes in hand, and the whole cycle around it until it is committed.
 pub async fn fetch(provider: &str, stub: &str, symbols: usize, rounds: usize) {
     let scratch = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", scratch.path().join("fetch.db").display());
     let parts = assemble(&url, provider, stub, symbols, scratch.path()).await;
-    let mut times = Vec::new();
+    let list = std::fs::read_to_string(scratch.path().join("universe.csv")).unwrap();
+    let universe = Universe::parse_csv(&list, "universe.csv").unwrap();
+    let wanted: Vec<usize> = (0..universe.len()).collect();
+    let (mut alone, mut whole) = (Vec::new(), Vec::new());
     for round in 0..=rounds {
-        let now = Utc::now();
+        let slot = Utc::now();
+        let deadline = slot + TimeDelta::minutes(2);
+        let plan = FetchPlan { slot, cadence: Duration::from_secs(180), deadline };
         let began = Instant::now();
-        let summary = parts.market.cycle(Uuid::now_v7(), now, now + TimeDelta::minutes(2)).await.unwrap();
+        let fetched = parts.market.fetcher().fetch(&universe, &wanted, plan).await;
+        let took = began.elapsed();
+        assert_eq!(fetched.quotes.iter().flatten().count(), symbols, "{:?}", fetched.faults);
+        drop(fetched);
+        let began = Instant::now();
+        let summary = parts.market.cycle(Uuid::now_v7(), slot, deadline).await.unwrap();
         assert_eq!(summary.fresh as usize, symbols, "{summary:?}");
+        // The first opens the connections, which no later one does.
         if round > 0 {
-            times.push(began.elapsed());
+            alone.push(took);
+            whole.push(began.elapsed());
         }
     }
-    times.sort_unstable();
-    let median = times[times.len() / 2];
-    println!(
-        "{:.0} symbols/s, the whole cycle until it is committed: {}",
-        symbols as f64 / median.as_secs_f64(),
-        super::show(times)
-    );
+    let rate = |times: &mut Vec<Duration>| {
+        times.sort_unstable();
+        symbols as f64 / times[times.len() / 2].as_secs_f64()
+    };
+    let (alone_rate, whole_rate) = (rate(&mut alone), rate(&mut whole));
+    println!("fetch alone {alone_rate:.0} symbols/s ({})", super::show(alone));
+    println!("  the whole cycle, until it is committed: {whole_rate:.0} symbols/s ({})", super::show(whole));
     parts.store.close().await;
 }
 

@@ -1,12 +1,10 @@
-//! What a cycle costs, what the database could do at best, what a day takes, and what listeners take: `bench/ingestion` runs all of
-//! it and puts the ratios together.
+//! What a cycle costs, what the database could do at best, and what a day takes: `bench/ingestion` runs all of it beside the floors.
 //!
 //! - `stub DELAY_MS SYMBOLS BODIES`: plays a provider on loopback until its standard input ends;
 //! - `cycle URL STUB SYMBOLS ROUNDS`: whole cycles of the daemon's own parts against the stub, from trigger to published and committed;
 //! - `floor URL SYMBOLS ROUNDS`: the same rows as bare statements, on the schema of the daemon;
 //! - `fetch PROVIDER STUB SYMBOLS ROUNDS`: symbols a second, as that provider would be asked;
-//! - `day SYMBOLS`: a day of the daemon, its memory, and what is left of it on disk after the close;
-//! - `listen ADDRESS COUNT`: so many open streams, until standard input ends.
+//! - `day SYMBOLS`: a day of the daemon, its memory, and what is left of it on disk after the close.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![expect(clippy::disallowed_methods, reason = "what is measured is real time")]
@@ -15,7 +13,6 @@
 mod cycle;
 mod day;
 mod floor;
-mod listen;
 mod stub;
 
 use std::time::Duration;
@@ -37,7 +34,6 @@ fn main() {
             }
             ["day", symbols] => day::measure(number(symbols)).await,
             ["floor", url, symbols, rounds] => floor::measure(url, number(symbols), number(rounds)).await,
-            ["listen", address, count] => listen::listen(address, number(count)).await,
             // Whoever runs every bench wants no more of this one than that it still begins.
             _ => println!("bench/ingestion says what to ask of it"),
         }

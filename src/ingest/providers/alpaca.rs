@@ -97,9 +97,12 @@ impl Alpaca {
         let mut url = self.snapshots.clone();
         url.query_pairs_mut().append_pair("symbols", &asked.names()).append_pair("feed", self.config.feed.name());
         let body = self.get(url, permit).await?;
-        match (self.read(&body, &asked), without_nan(&body)) {
-            (Err(FetchError::Down { .. }), Some(mended)) => self.read(&mended, &asked),
-            (read, _) => read,
+        match self.read(&body, &asked) {
+            Err(broken @ FetchError::Down { .. }) => match without_nan(&body) {
+                Some(mended) => self.read(&mended, &asked),
+                None => Err(broken),
+            },
+            read => read,
         }
     }
 

@@ -71,9 +71,12 @@ impl Massive {
             url.query_pairs_mut().append_pair("tickers", &names.join(","));
         }
         let body = self.get(url, permit).await?;
-        match (self.read_snapshot(&body, universe), without_nan(&body)) {
-            (Err(FetchError::Down { .. }), Some(mended)) => self.read_snapshot(&mended, universe),
-            (read, _) => read,
+        match self.read_snapshot(&body, universe) {
+            Err(broken @ FetchError::Down { .. }) => match without_nan(&body) {
+                Some(mended) => self.read_snapshot(&mended, universe),
+                None => Err(broken),
+            },
+            read => read,
         }
     }
 

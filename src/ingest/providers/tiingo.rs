@@ -50,9 +50,12 @@ impl Tiingo {
             let said = said.map(|refusal| format!(" {:?}", shown(&refusal.detail, 200))).unwrap_or_default();
             return Err(self.http.refusal(&reply, &said, "ingest.tiingo.api_key"));
         }
-        match (self.read(&reply.body, universe), without_nan(&reply.body)) {
-            (Err(FetchError::Down { .. }), Some(mended)) => self.read(&mended, universe),
-            (read, _) => read,
+        match self.read(&reply.body, universe) {
+            Err(broken @ FetchError::Down { .. }) => match without_nan(&reply.body) {
+                Some(mended) => self.read(&mended, universe),
+                None => Err(broken),
+            },
+            read => read,
         }
     }
 
