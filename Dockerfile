@@ -32,6 +32,8 @@ ENV STATE_DIRECTORY=/data \
     BELLWETHER_LISTEN=0.0.0.0:8000 \
     BELLWETHER_METRICS_LISTEN=0.0.0.0:9000 \
     JSON_LOGS=true
+# What was freed goes back to the host: see the same line in systemd/bellwether.service.
+ENV MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=131072 MALLOC_TRIM_THRESHOLD_=262144
 USER 65532:65532
 WORKDIR /data
 VOLUME /data

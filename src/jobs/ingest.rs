@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::market_data::MarketData;
+use crate::ops::make_way::make_way;
 use crate::scheduler::{Job, JobError, RunContext, RunFuture};
 
 /// Runs a cycle on [`MarketData`].
@@ -19,7 +20,8 @@ impl Ingest {
 impl Job for Ingest {
     fn run(self: Arc<Self>, context: RunContext) -> RunFuture {
         Box::pin(async move {
-            let summary = self.0.cycle(context.id, context.slot, context.deadline).await?;
+            let cycle = async move { self.0.cycle(context.id, context.slot, context.deadline).await };
+            let summary = make_way(cycle).await?;
             serde_json::to_value(summary).map_err(|fault| JobError::Fail(fault.to_string()))
         })
     }

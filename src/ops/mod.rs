@@ -3,6 +3,7 @@
 pub mod calendars;
 pub mod descriptors;
 pub mod explain;
+pub mod make_way;
 pub mod sentry;
 pub mod systemd;
 pub mod telemetry;

@@ -293,8 +293,9 @@ where
     tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never came true: {what}"));
 }
 
+/// A little while between two looks.
 #[expect(clippy::disallowed_methods, reason = "between two looks at a state; no outcome depends on its length")]
-async fn pause() {
+pub async fn pause() {
     tokio::time::sleep(Duration::from_millis(5)).await;
 }
 
