@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use governor::nanos::Nanos;
 use tokio::sync::watch;
 
 /// A clock shared by every part of one daemon.
@@ -109,6 +110,30 @@ fn boottime() -> Option<Duration> {
 #[cfg(not(target_os = "linux"))]
 fn boottime() -> Option<Duration> {
     None
+}
+
+/// Governor on our clock, so that limits hold in simulated time as well.
+#[derive(Debug, Clone)]
+pub struct GovernorClock(SharedClock);
+
+impl GovernorClock {
+    /// By this clock.
+    pub fn new(clock: SharedClock) -> Self {
+        Self(clock)
+    }
+
+    /// The present as limiters measure it.
+    pub fn instant(&self) -> Nanos {
+        Nanos::from(self.0.monotonic())
+    }
+}
+
+impl governor::clock::Clock for GovernorClock {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        self.instant()
+    }
 }
 
 /// A clock that stands still until it is moved. Its monotonic time follows its wall time.

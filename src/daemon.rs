@@ -2,6 +2,7 @@
 
 mod inbox;
 mod notes;
+mod outbox;
 
 use std::collections::HashSet;
 use std::io;
@@ -289,6 +290,7 @@ impl Daemon {
         let streams = Arc::new(Streams::new(config.http.max_streams));
         self.tasks.spawn(inbox.events(config, parts).keep(self.serving.clone()));
         self.tasks.spawn(inbox.cancellations(config, parts).keep(self.serving.clone()));
+        self.tasks.spawn(outbox::of(config, parts).keep(self.planning.clone()));
         let app = Arc::new(App {
             clock: Arc::clone(&parts.clock),
             calendar: Arc::clone(&parts.calendar),

@@ -5,6 +5,7 @@
 
 mod billing;
 mod ingest;
+mod mail;
 mod webhooks;
 
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -17,6 +18,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use crate::calendar::Phase;
 pub use billing::*;
 pub use ingest::*;
+pub use mail::*;
 pub use webhooks::*;
 
 #[derive(Clone, Copy)]
@@ -216,11 +218,11 @@ pub fn upkeep() {
 
 /// The names of the table, for the test that looks for each in the documents and the alerts.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().chain(webhooks::TABLE).chain(billing::TABLE).map(|(name, ..)| *name)
+    TABLE.iter().chain(webhooks::TABLE).chain(billing::TABLE).chain(mail::TABLE).map(|(name, ..)| *name)
 }
 
 fn describe() {
-    for (name, kind, unit, help) in TABLE.iter().chain(webhooks::TABLE).chain(billing::TABLE).copied() {
+    for (name, kind, unit, help) in TABLE.iter().chain(webhooks::TABLE).chain(billing::TABLE).chain(mail::TABLE).copied() {
         match (kind, unit) {
             (Counter, _) => describe_counter!(name, help),
             (Gauge, Some(unit)) => describe_gauge!(name, unit, help),
@@ -269,6 +271,7 @@ pub fn started(now: DateTime<Utc>) {
     }
     webhooks::begin();
     billing::begin();
+    mail::begin();
     let actions =
         "applied_referral_credit paid marked_past_due suspended expired plan_changed uncertain skipped failed";
     for action in actions.split(' ') {

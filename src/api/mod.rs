@@ -19,6 +19,7 @@ mod hours;
 mod ingest;
 mod observe;
 pub mod openapi;
+mod outbox;
 mod query;
 mod quotes;
 mod referrals;

@@ -11,8 +11,8 @@ use super::cors::Preflight;
 use super::guard::KnownHosts;
 use super::observe::Observed;
 use super::{
-    App, account, backfill, bars, billing, calendar, exceptions, health, hours, ingest, openapi, quotes, referrals,
-    schedule, stocks, stream, webhooks,
+    App, account, backfill, bars, billing, calendar, exceptions, health, hours, ingest, openapi, outbox, quotes,
+    referrals, schedule, stocks, stream, webhooks,
 };
 use crate::metrics::RouteTimes;
 
@@ -137,6 +137,9 @@ fn modern() -> Vec<Line> {
         ("/api/v1/webhooks", Closed(READ), get(webhooks::list)),
         ("/api/v1/webhooks/replay", Closed("POST"), post(webhooks::again)),
         ("/api/v1/webhooks/:id", Closed(READ), get(webhooks::show)),
+        ("/api/v1/outbox", Closed(READ), get(outbox::list)),
+        ("/api/v1/outbox/retry", Closed("POST"), post(outbox::again)),
+        ("/api/v1/outbox/:id", Closed(READ), get(outbox::show)),
     ]
 }
 

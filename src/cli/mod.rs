@@ -164,7 +164,7 @@ async fn dispatch(arguments: Arguments, environment: &Environment) -> anyhow::Re
         }
         Command::Renewals(command) => renewals::run(&command, &load()?, SystemClock::start()).await.map(done),
         Command::Webhooks(command) => webhooks::run(&command, &load()?, SystemClock::start()).await,
-        Command::Outbox(command) => outbox::run(&command, &load()?).await.map(done),
+        Command::Outbox(command) => outbox::run(&command, &load()?, SystemClock::start()).await.map(done),
         Command::Doctor(command) => doctor::run(&command, &load()?, SystemClock::start()).await,
         Command::Healthcheck(command) => healthcheck::run(&command, &load()?).await,
         Command::Openapi => openapi::run().map(done),

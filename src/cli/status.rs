@@ -13,7 +13,7 @@ use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::jobs;
 use crate::schedule::fires;
-use crate::store::{CycleRecord, Instance, Lease, RunFilter, RunState, Store};
+use crate::store::{CycleRecord, Instance, Lease, LetterBacklog, RunFilter, RunState, Store};
 
 /// How often `--watch` looks again.
 const WATCH: Duration = Duration::from_secs(2);
@@ -45,6 +45,8 @@ struct Status {
     jobs: Vec<JobStatus>,
     next_fires: Vec<NextFire>,
     renewals_due: i64,
+    letters: LetterBacklog,
+    sends_letters: bool,
     leader: Option<Lease>,
     instances: Vec<Instance>,
 }
@@ -129,6 +131,8 @@ async fn gather(config: &Config, calendar: &Calendar, store: &Store, now: DateTi
         jobs: job_statuses,
         next_fires: next_fires.map(|fire| NextFire { at: fire.slot, job: name_of(fire.job) }).collect(),
         renewals_due: store.count_due_subscriptions(now).await?,
+        letters: store.letter_backlog().await?,
+        sends_letters: config.mail.server.is_some(),
         leader: store.lease().await?,
         instances: store.instances().await?,
     })
@@ -160,6 +164,12 @@ async fn job_status(
         last_success: last_runs.get(&(job.to_owned(), RunState::Ok)).copied(),
         detail: last.and_then(|run| run.error.or(run.reason)),
     })
+}
+
+fn letters_line(status: &Status) -> String {
+    let LetterBacklog { waiting, dead, .. } = status.letters;
+    let unsent = if status.sends_letters { "" } else { "; EMAIL_HOST is not set, nothing is sent" };
+    format!("letters    {waiting} wait, {dead} given up{unsent}\n")
 }
 
 fn planner_line(status: &Status) -> String {
@@ -218,6 +228,7 @@ fn picture(status: &Status, calendar: &Calendar) -> String {
         text += &format!("universe   {symbols} symbols from {source}, {delisted} delisted, {dormant} dormant\n");
     }
     text += &format!("renewals   {} due\n", status.renewals_due);
+    text += &letters_line(status);
     text += &planner_line(status);
     let rows = status.jobs.iter().map(|job| {
         let state = job.last_state.map_or("-".to_owned(), |state| state.to_string());

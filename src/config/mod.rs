@@ -8,6 +8,7 @@ mod components;
 mod database;
 mod history;
 mod ingest;
+mod mail;
 mod origins;
 mod paypal;
 mod production;
@@ -36,6 +37,7 @@ pub use ingest::{
     AlpacaConfig, AlpacaFeed, CsvConfig, CsvSource, IngestConfig, JournalConfig, MassiveConfig, ProviderConfig,
     TiingoConfig, YahooConfig,
 };
+pub use mail::{MailConfig, MailSecurity, MailServer};
 pub use paypal::{PayPalConfig, PayPalCredentials, PayPalStage, VerifyBy};
 use reader::Reader;
 pub use sources::{DEFAULT_TOML, Environment};
@@ -178,6 +180,8 @@ pub struct Config {
     pub ingest: IngestConfig,
     /// The site.
     pub site: SiteConfig,
+    /// How letters are sent.
+    pub mail: MailConfig,
     /// What is sold, and the rules of time around it.
     pub billing: Rules,
     /// How long the past is kept.
@@ -267,14 +271,13 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
     let retention = Duration::from_hours(24 * u64::from(reader.integer("schedule.retention_days", 30_u16..=3_650)));
     let lease = seconds(reader, "schedule.lease_seconds", 2..=60);
     let trust_clock = reader.boolean("schedule.trust_clock");
-    let (site, billing) = (billing::read_site(reader), billing::read(reader));
+    let (site, mail, billing) = (billing::read_site(reader), mail::read(reader), billing::read(reader));
     http.cors_origins.extend(origins::of_site(reader, &site.frontend_url, stage));
     let ingest = ingest::read(reader, database::beside(database.as_ref(), environment));
     let history = history::read(reader);
     let (renewals_limit, renewals_batch) = billing::read_limits(reader);
     let paypal = paypal::read(reader);
-    let webhook_sources = webhook_sources::read(reader);
-    let components = components::read(reader, environment);
+    let (webhook_sources, components) = (webhook_sources::read(reader), components::read(reader, environment));
     let config = Config {
         listen: listen?,
         metrics_listen: metrics_listen?,
@@ -298,6 +301,7 @@ fn read(reader: &mut Reader<'_>, environment: &Environment) -> Option<Config> {
         trust_clock,
         ingest: ingest?,
         site,
+        mail,
         billing,
         history,
         renewals_limit,

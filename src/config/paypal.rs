@@ -79,7 +79,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<PayPalConfig> {
         cert_hosts.push(own.to_owned());
     }
     let aia_hosts = read_hosts(reader, "paypal.aia_hosts");
-    let trust_roots = read_trust_roots(reader);
+    let trust_roots = read_certificates(reader, "paypal.trust_roots");
     let credentials = match (client_id, secret) {
         (Some(client_id), Some(secret)) => Some(PayPalCredentials { client_id, secret }),
         (None, None) => None,
@@ -172,17 +172,18 @@ fn read_hosts(reader: &mut Reader<'_>, key: &str) -> Vec<String> {
     hosts
 }
 
-fn read_trust_roots(reader: &mut Reader<'_>) -> Vec<CertificateDer<'static>> {
-    let Some(path) = reader.text("paypal.trust_roots") else { return Vec::new() };
+/// The certificates of a PEM file that a key names; none where it names none.
+pub(super) fn read_certificates(reader: &mut Reader<'_>, key: &str) -> Vec<CertificateDer<'static>> {
+    let Some(path) = reader.text(key) else { return Vec::new() };
     let read: Result<Vec<CertificateDer<'static>>, String> =
         CertificateDer::pem_file_iter(Path::new(&path)).and_then(Iterator::collect).map_err(|fault| fault.to_string());
     let fix = "name a readable PEM file of certificates";
     match read {
         Ok(certificates) if certificates.is_empty() => {
-            reader.refuse("paypal.trust_roots", format!("{path} has no certificate in it"), fix);
+            reader.refuse(key, format!("{path} has no certificate in it"), fix);
         }
         Ok(certificates) => return certificates,
-        Err(fault) => reader.refuse("paypal.trust_roots", format!("{path} cannot be read: {fault}"), fix),
+        Err(fault) => reader.refuse(key, format!("{path} cannot be read: {fault}"), fix),
     }
     Vec::new()
 }

@@ -13,7 +13,7 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota as GovernorQuota, RateLimiter};
 use serde::Serialize;
 
-use crate::clock::SharedClock;
+use crate::clock::{GovernorClock, SharedClock};
 
 /// So many calls in so long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +128,7 @@ impl Budget {
         let spread = GovernorQuota::with_period(quota.spacing());
         let burst = NonZeroU32::new(quota.burst).unwrap_or(NonZeroU32::MIN);
         let quota = spread.unwrap_or_else(|| GovernorQuota::per_second(NonZeroU32::MIN)).allow_burst(burst);
-        let limiter = RateLimiter::direct_with_clock(quota, GovernorClock(SharedClock::clone(&clock)));
+        let limiter = RateLimiter::direct_with_clock(quota, GovernorClock::new(SharedClock::clone(&clock)));
         Self { limiter, told: Arc::default(), clock }
     }
 
@@ -183,7 +183,7 @@ impl Budget {
                 Some(wait) => wait,
                 None => match self.limiter.check() {
                     Ok(()) => return Ok(self.pay()),
-                    Err(denied) => denied.wait_time_from(GovernorClock(SharedClock::clone(&self.clock)).instant()),
+                    Err(denied) => denied.wait_time_from(GovernorClock::new(SharedClock::clone(&self.clock)).instant()),
                 },
             };
             if self.clock.later(wait) >= deadline {
@@ -192,24 +192,6 @@ impl Budget {
             // A microsecond more, because the clock of dates is coarser than the limiter's.
             self.clock.sleep(wait + Duration::from_micros(1)).await;
         }
-    }
-}
-
-/// Governor on our clock, so that quotas hold in simulated time as well.
-#[derive(Debug, Clone)]
-struct GovernorClock(SharedClock);
-
-impl GovernorClock {
-    fn instant(&self) -> Nanos {
-        Nanos::from(self.0.monotonic())
-    }
-}
-
-impl governor::clock::Clock for GovernorClock {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        self.instant()
     }
 }
 

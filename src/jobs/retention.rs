@@ -63,6 +63,7 @@ impl Job for Retention {
                     let bodies = self.store.prune_event_bodies(bodies).await.map_err(retry)?;
                     let refusals = self.clock.now() - inbox::REFUSALS_KEPT;
                     self.store.prune_refusals(refusals, inbox::MOST_REFUSALS).await.map_err(retry)?;
+                    self.store.prune_letters(before).await.map_err(retry)?;
                     (runs, cycles, bodies)
                 }
             };

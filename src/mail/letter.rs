@@ -1,102 +1,152 @@
 //! PURE: the words of each letter, once as plain text and once as HTML, from the same paragraphs.
 
+use askama::Template;
+use chrono::{DateTime, Utc};
+use chrono_tz::America::New_York;
 use serde_json::Value;
 
 /// A letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Letter {
     /// The subject.
-    pub subject: String,
+    pub subject: &'static str,
     paragraphs: Vec<String>,
     /// A page of the site, and what is to be done there.
-    link: (String, &'static str),
+    link: String,
+    action: &'static str,
+    site: String,
 }
+
+/// As mail programs show it that show text.
+#[derive(Template)]
+#[template(path = "mail/letter.txt")]
+struct Plain<'l> {
+    paragraphs: &'l [String],
+    link: &'l str,
+    action: &'l str,
+    site: &'l str,
+}
+
+/// As the others do; whatever came from outside is escaped.
+#[derive(Template)]
+#[template(path = "mail/letter.html")]
+struct Html<'l> {
+    subject: &'l str,
+    paragraphs: &'l [String],
+    link: &'l str,
+    action: &'l str,
+    site: &'l str,
+}
+
+/// Every letter that there is; reminders are `dunning_0`, `dunning_1` ..
+pub const STEPS: &[&str] = &["welcome", "canceled", "suspended", "expired", "taken_back", "invitation", "dunning_0"];
 
 impl Letter {
     /// The letter of a step. `details` is what is known of its occasion, `site` the address of the site. `None`: there is no such
     /// letter.
     pub fn of(step: &str, details: &Value, site: &str) -> Option<Self> {
-        let site = site.trim_end_matches('/');
+        let site = site.trim_end_matches('/').to_owned();
         let text = |name: &str| details[name].as_str().unwrap_or_default();
         let plan = match text("plan") {
             "" => "your plan".to_owned(),
             plan => format!("the {plan} plan"),
         };
-        let end = text("current_period_end").get(..10).unwrap_or("its last day");
-        let account = (format!("{site}/account/billing"), "See your subscription");
-        let pay = (format!("{site}/account/billing"), "Pay now");
-        let (subject, paragraphs, link) = match step {
+        let end = day_of(text("current_period_end"));
+        let (subject, words, action): (_, &[String], _) = match step {
             "welcome" => (
                 "Your subscription is active",
-                vec![format!("Thank you. {} is yours until {end}.", capital(&plan))],
-                account,
+                &[format!("Thank you. {} is yours until {end}.", capital(&plan))],
+                "See your subscription",
             ),
             "canceled" => (
                 "Your subscription will end",
-                vec![format!("You have canceled. You keep {plan} until {end}; nothing is charged after that.")],
-                account,
+                &[format!("You have canceled. You keep {plan} until {end}; nothing is charged after that.")],
+                "See your subscription",
             ),
             "suspended" => (
                 "Your subscription is suspended",
-                vec![format!("We have had no payment since {end}, so {plan} is withheld. It comes back when you pay.")],
-                pay,
+                &[format!("We have had no payment since {end}, so {plan} is withheld. It comes back when you pay.")],
+                "Pay now",
             ),
             "expired" => (
                 "Your subscription has ended",
-                vec![format!("{} has ended. You are welcome back.", capital(&plan))],
-                account,
+                &[format!("{} has ended. You are welcome back.", capital(&plan))],
+                "See your subscription",
             ),
             "taken_back" => (
                 "A payment was returned",
-                vec![
-                    "A payment of yours was refunded or reversed. What it had paid for is no longer active.".to_owned(),
-                ],
-                account,
+                &["A payment of yours was refunded or reversed. What it had paid for is no longer active.".to_owned()],
+                "See your subscription",
             ),
-            "invitation" => {
-                let link = format!("{site}/?ref={}", text("referral_code"));
-                let words = "Somebody who uses our stock scanner thinks that you would like it.".to_owned();
-                let why =
-                    "You were written to once because they gave us your address. We will not write again.".to_owned();
-                ("You are invited", vec![words, why], (link, "Look around"))
-            }
+            "invitation" => (
+                "You are invited",
+                &[
+                    "Somebody who uses our stock scanner thinks that you would like it.".to_owned(),
+                    "You were written to once because they gave us your address. We will not write again.".to_owned(),
+                ],
+                "Look around",
+            ),
             _ => {
                 let number: usize = step.strip_prefix("dunning_")?.parse().ok()?;
                 let subject =
                     if number == 0 { "Your payment did not go through" } else { "Your payment is still missing" };
                 let words = format!("We could not renew {plan}, which was paid until {end}.");
-                let why = "Please look at your payment details. Nothing changes for you while there is still time."
-                    .to_owned();
-                (subject, vec![words, why], pay)
+                let why = "Please look at your payment details. Nothing changes for you while there is still time.";
+                (subject, &[words, why.to_owned()], "Pay now")
             }
         };
-        Some(Self { subject: subject.to_owned(), paragraphs, link })
+        let link = match step {
+            "invitation" => format!("{site}/?ref={}", text("referral_code")),
+            _ => format!("{site}/account/billing"),
+        };
+        Some(Self { subject, paragraphs: words.to_vec(), link, action, site })
     }
 
     /// As plain text.
-    pub fn plain(&self) -> String {
-        let (link, words) = &self.link;
-        format!("{}\n\n{words}: {link}\n", self.paragraphs.join("\n\n"))
+    ///
+    /// # Errors
+    /// When the template cannot be filled in.
+    pub fn plain(&self) -> Result<String, askama::Error> {
+        let Self { paragraphs, link, action, site, .. } = self;
+        Plain { paragraphs, link, action, site }.render()
     }
 
     /// As HTML; nothing that came from outside can become a tag.
-    pub fn html(&self) -> String {
-        let paragraphs: String = self.paragraphs.iter().map(|words| format!("<p>{}</p>\n", escaped(words))).collect();
-        let (link, words) = &self.link;
-        format!(
-            "<!doctype html>\n<html lang=\"en\"><body>\n{paragraphs}<p><a href=\"{}\">{words}</a></p>\n</body></html>\n",
-            escaped(link)
-        )
+    ///
+    /// # Errors
+    /// When the template cannot be filled in.
+    pub fn html(&self) -> Result<String, askama::Error> {
+        let Self { subject, paragraphs, link, action, site } = self;
+        Html { subject, paragraphs, link, action, site }.render()
     }
+}
+
+/// Whether what a letter tells still holds. `standing`: the status of the account's subscription and the end of its period.
+pub fn is_still_true(step: &str, period: &str, standing: Option<(&str, DateTime<Utc>)>) -> bool {
+    let (status, end) = standing.unzip();
+    let status = status.unwrap_or_default();
+    let is_period = || {
+        let of_letter = DateTime::parse_from_rfc3339(period).ok();
+        end.zip(of_letter).is_some_and(|(end, of_letter)| end.timestamp() == of_letter.timestamp())
+    };
+    match step {
+        "suspended" => status == "suspended",
+        "expired" => status == "expired",
+        "canceled" => ["canceled", "expired"].contains(&status),
+        _ if step.starts_with("dunning_") => status == "past_due" && is_period(),
+        _ => true,
+    }
+}
+
+/// The date in New York, as people write it.
+fn day_of(instant: &str) -> String {
+    let at = instant.parse::<DateTime<Utc>>().ok();
+    at.map_or_else(|| "its last day".to_owned(), |at| at.with_timezone(&New_York).format("%-d %B %Y").to_string())
 }
 
 fn capital(words: &str) -> String {
     let mut letters = words.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
-}
-
-fn escaped(words: &str) -> String {
-    words.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -111,17 +161,17 @@ mod tests {
             ["welcome", "canceled", "suspended", "expired", "taken_back", "invitation", "dunning_0", "dunning_3"];
         let letters = steps.map(|step| {
             let letter = Letter::of(step, &details, "https://site.example/").unwrap();
-            format!("{}: {}", letter.subject, letter.plain().replace('\n', " "))
+            format!("{}: {}", letter.subject, letter.plain().unwrap().replace('\n', " "))
         });
         insta::assert_snapshot!(letters.join("\n"), @"
-        Your subscription is active: Thank you. The gold plan is yours until 2027-03-13.  See your subscription: https://site.example/account/billing 
-        Your subscription will end: You have canceled. You keep the gold plan until 2027-03-13; nothing is charged after that.  See your subscription: https://site.example/account/billing 
-        Your subscription is suspended: We have had no payment since 2027-03-13, so the gold plan is withheld. It comes back when you pay.  Pay now: https://site.example/account/billing 
-        Your subscription has ended: The gold plan has ended. You are welcome back.  See your subscription: https://site.example/account/billing 
-        A payment was returned: A payment of yours was refunded or reversed. What it had paid for is no longer active.  See your subscription: https://site.example/account/billing 
-        You are invited: Somebody who uses our stock scanner thinks that you would like it.  You were written to once because they gave us your address. We will not write again.  Look around: https://site.example/?ref=ABC 
-        Your payment did not go through: We could not renew the gold plan, which was paid until 2027-03-13.  Please look at your payment details. Nothing changes for you while there is still time.  Pay now: https://site.example/account/billing 
-        Your payment is still missing: We could not renew the gold plan, which was paid until 2027-03-13.  Please look at your payment details. Nothing changes for you while there is still time.  Pay now: https://site.example/account/billing 
+        Your subscription is active: Thank you. The gold plan is yours until 13 March 2027.  See your subscription: https://site.example/account/billing  --  https://site.example
+        Your subscription will end: You have canceled. You keep the gold plan until 13 March 2027; nothing is charged after that.  See your subscription: https://site.example/account/billing  --  https://site.example
+        Your subscription is suspended: We have had no payment since 13 March 2027, so the gold plan is withheld. It comes back when you pay.  Pay now: https://site.example/account/billing  --  https://site.example
+        Your subscription has ended: The gold plan has ended. You are welcome back.  See your subscription: https://site.example/account/billing  --  https://site.example
+        A payment was returned: A payment of yours was refunded or reversed. What it had paid for is no longer active.  See your subscription: https://site.example/account/billing  --  https://site.example
+        You are invited: Somebody who uses our stock scanner thinks that you would like it.  You were written to once because they gave us your address. We will not write again.  Look around: https://site.example/?ref=ABC  --  https://site.example
+        Your payment did not go through: We could not renew the gold plan, which was paid until 13 March 2027.  Please look at your payment details. Nothing changes for you while there is still time.  Pay now: https://site.example/account/billing  --  https://site.example
+        Your payment is still missing: We could not renew the gold plan, which was paid until 13 March 2027.  Please look at your payment details. Nothing changes for you while there is still time.  Pay now: https://site.example/account/billing  --  https://site.example
         ");
         assert_eq!(Letter::of("nonsense", &details, "https://site.example"), None);
     }
@@ -130,8 +180,22 @@ mod tests {
     fn what_comes_from_outside_cannot_become_a_tag() {
         let details = serde_json::json!({"plan": "<script>alert(1)</script>", "referral_code": "\"><b>"});
         for step in ["welcome", "invitation"] {
-            let html = Letter::of(step, &details, "https://site.example").unwrap().html();
+            let html = Letter::of(step, &details, "https://site.example").unwrap().html().unwrap();
             assert!(!html.contains("<script>") && !html.contains("<b>"), "{html}");
         }
+    }
+
+    #[test]
+    fn what_is_true_no_longer_is_not_told() {
+        let end = "2027-03-13T05:00:00Z";
+        let at: DateTime<Utc> = end.parse().unwrap();
+        let later: DateTime<Utc> = "2027-04-13T04:00:00Z".parse().unwrap();
+        let told = |step: &str, standing| is_still_true(step, end, standing);
+        assert!(told("dunning_1", Some(("past_due", at))));
+        assert!(!told("dunning_1", Some(("active", later))) && !told("dunning_1", Some(("past_due", later))));
+        assert!(!told("dunning_1", None));
+        assert!(told("suspended", Some(("suspended", at))) && !told("suspended", Some(("active", later))));
+        assert!(told("canceled", Some(("expired", at))) && !told("canceled", Some(("active", at))));
+        assert!(told("welcome", Some(("past_due", later))) && told("invitation", None));
     }
 }

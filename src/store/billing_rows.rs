@@ -317,7 +317,7 @@ pub(super) async fn write_letter(
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     const SQL: &str = "INSERT INTO outbox (id, account, period, step, recipient, details, state, attempts, next_attempt_at, \
-         created_at) VALUES ($1, $2, $3, $4, (SELECT email FROM accounts WHERE user_id = $2), $5, 'queued', 0, $6, $6) \
+         created_at) VALUES ($1, $2, $3, $4, (SELECT email FROM accounts WHERE user_id = $2), $5, 'waiting', 0, $6, $6) \
          ON CONFLICT (account, period, step) DO NOTHING";
     let period = subscription.current_period_end.to_rfc3339_opts(SecondsFormat::Secs, true);
     let details = super::audit::picture(subscription);

@@ -41,6 +41,7 @@ use std::time::Duration;
 use sqlx::Connection as _;
 use sqlx::migrate::{Migrate, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseTarget;
@@ -57,7 +58,7 @@ pub use history::{CyclePoints, SymbolSession};
 pub use instances::{Instance, Lease, Term};
 pub use job_runs::{Attempt, Finish, JobRun, NewRun, Origin, RunFilter, RunState};
 pub use jobs::KnownJob;
-pub use outbox::{LetterRow, PastDue, Reminder};
+pub use outbox::{LetterBacklog, LetterClaim, LetterEnd, LetterRow, LetterState, PastDue, Reminder};
 use postgres::Server;
 pub use references::PastVersion;
 pub use referrals::{Invited, MarkedPaid, ReferralSummary};
@@ -142,6 +143,8 @@ pub struct Store {
     db: Db,
     deadline: Duration,
     symbols: history::SymbolIds,
+    /// Told when letters were written here.
+    letters: Arc<Notify>,
     /// Held for the life of the process that may write a SQLite file; released by the kernel however it ends.
     _lock: Option<Arc<File>>,
 }
@@ -161,7 +164,13 @@ impl Store {
             DatabaseTarget::Sqlite(path) => Self::open_sqlite(path, access, connections, deadline).await,
             DatabaseTarget::Postgres(url) => {
                 let server = Server::connect(target, url, connections, deadline).await?;
-                Ok(Self { db: Db::Postgres(server), deadline, symbols: Arc::default(), _lock: None })
+                Ok(Self {
+                    db: Db::Postgres(server),
+                    deadline,
+                    symbols: Arc::default(),
+                    letters: Arc::default(),
+                    _lock: None,
+                })
             }
         }
     }
@@ -199,7 +208,13 @@ impl Store {
         };
         let write = pool(1, options.clone()).await.map_err(|error| unavailable(&target, &error))?;
         let read = pool(readers, options.read_only(true)).await.map_err(|error| unavailable(&target, &error))?;
-        Ok(Self { db: Db::Sqlite { write, read }, deadline, symbols: Arc::default(), _lock: lock })
+        Ok(Self {
+            db: Db::Sqlite { write, read },
+            deadline,
+            symbols: Arc::default(),
+            letters: Arc::default(),
+            _lock: lock,
+        })
     }
 
     /// Whether no other process can have written since this one started (a SQLite file has one writer).
@@ -274,7 +289,7 @@ impl Store {
     ///
     /// # Errors
     /// When the server cannot be listened to; looking at intervals goes on being right.
-    pub async fn listen(&self, nudge: &tokio::sync::Notify, stop: &CancellationToken) -> Result<(), StoreError> {
+    pub async fn listen(&self, nudge: &Notify, stop: &CancellationToken) -> Result<(), StoreError> {
         match &self.db {
             Db::Sqlite { .. } => {
                 stop.cancelled().await;

@@ -1,15 +1,40 @@
 //! Letters to be sent: each once for an account, a period and a step.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, SecondsFormat, Utc};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::dialect::on;
+use super::dialect::{by_engine, on};
 use super::{Store, StoreError};
 
-/// A letter that is to be sent.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+/// Where a letter is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub enum LetterState {
+    /// Written, not tried yet.
+    Waiting,
+    /// Somebody is bringing it to the server.
+    Sending,
+    /// Was not taken; tried again.
+    Failed,
+    /// The server has it.
+    Sent,
+    /// Given up: an operator must look at it.
+    Dead,
+    /// Not sent, because what it tells was true no longer, or too long ago.
+    Dropped,
+}
+
+named!(LetterState {
+    Waiting => "waiting", Sending => "sending", Failed => "failed", Sent => "sent", Dead => "dead", Dropped => "dropped",
+});
+
+/// A letter.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, sqlx::FromRow)]
 pub struct LetterRow {
-    /// Its key, which makes its Message-ID.
+    /// Key of the row.
     pub id: String,
     /// Whose it is.
     pub account: String,
@@ -20,13 +45,67 @@ pub struct LetterRow {
     /// Where it goes, where that is known.
     pub recipient: Option<String>,
     /// What is written in it, in JSON.
+    #[serde(skip)]
     pub details: String,
+    /// Where it is on its way.
+    #[sqlx(try_from = "String")]
+    pub state: LetterState,
     /// How often it was tried.
     pub attempts: i64,
-    /// `queued`, `sent`, `dead` or `dropped`.
-    pub state: String,
-    /// Why it was not sent.
+    /// Why it was not sent; of one that was, the server's last words.
     pub error: Option<String>,
+    /// When it is tried next.
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// When it was written.
+    pub created_at: DateTime<Utc>,
+    /// When an operator let it wait anew.
+    pub retried_at: Option<DateTime<Utc>>,
+    /// When the server took it.
+    pub sent_at: Option<DateTime<Utc>>,
+}
+
+impl LetterRow {
+    /// Since when it has waited.
+    pub fn since(&self) -> DateTime<Utc> {
+        self.retried_at.unwrap_or(self.created_at)
+    }
+}
+
+/// A letter that was taken to be sent. Only who has the claim can write what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct LetterClaim {
+    /// Key of the row.
+    pub id: String,
+    /// This claim, of all there were.
+    pub claims: i64,
+    /// This try.
+    pub attempts: i64,
+}
+
+/// What became of a claimed letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LetterEnd {
+    /// `sent`, `failed`, `dead` or `dropped`.
+    pub state: LetterState,
+    /// Why, or the server's last words.
+    pub words: Option<String>,
+    /// For a failed one, when it is tried again.
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// Now.
+    pub at: DateTime<Utc>,
+}
+
+/// What waits and what needs an operator.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct LetterBacklog {
+    /// Letters that are not sent yet.
+    pub waiting: i64,
+    /// Since when the oldest of them has waited that was never tried.
+    pub oldest: Option<DateTime<Utc>>,
+    /// Of them, tried before.
+    pub failed: i64,
+    /// Given up.
+    pub dead: i64,
 }
 
 /// A subscription that is past due.
@@ -53,25 +132,181 @@ pub struct Reminder {
     pub number: usize,
 }
 
+/// The address of the account is for letters to its holder; one that goes to somebody else has its own.
 macro_rules! select_letters {
     ($suffix:literal) => {
         concat!(
-            "SELECT o.id, o.account, o.period, o.step, COALESCE(o.recipient, (SELECT a.email FROM accounts a \
-             WHERE a.user_id = o.account)) AS recipient, o.details, o.attempts, o.state, o.error FROM outbox o ",
+            "SELECT o.id, o.account, o.period, o.step, CASE WHEN o.recipient IS NULL AND o.step <> 'invitation' \
+             THEN (SELECT a.email FROM accounts a WHERE a.user_id = o.account) ELSE o.recipient END AS recipient, \
+             o.details, o.state, o.attempts, o.error, o.next_attempt_at, o.created_at, o.retried_at, o.sent_at FROM outbox o ",
             $suffix
         )
     };
 }
 
 impl Store {
-    /// Letters of a state, oldest first.
+    /// What is told when letters were written here.
+    pub fn letters_written(&self) -> Arc<Notify> {
+        Arc::clone(&self.letters)
+    }
+
+    /// Letters of a state, or of all, oldest first.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn letters(&self, state: &str, limit: u32) -> Result<Vec<LetterRow>, StoreError> {
-        const SQL: &str = select_letters!("WHERE o.state = $1 ORDER BY o.id LIMIT $2");
+    pub async fn letters(&self, state: Option<LetterState>, limit: u32) -> Result<Vec<LetterRow>, StoreError> {
+        const SQL: &str = select_letters!("WHERE ($1 = '' OR o.state = $1) ORDER BY o.id LIMIT $2");
+        let state = state.map(LetterState::name).unwrap_or_default();
         let mut connection = self.reader().await?;
         on!(connection.handle(), LetterRow, SQL, [state, i64::from(limit)], fetch_all)
+    }
+
+    /// One letter.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn letter(&self, id: &str) -> Result<Option<LetterRow>, StoreError> {
+        const SQL: &str = select_letters!("WHERE o.id = $1");
+        let mut connection = self.reader().await?;
+        on!(connection.handle(), LetterRow, SQL, [id], fetch_optional)
+    }
+
+    /// The status of an account's subscription and the end of its period, as letters speak of them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn standing_of(&self, account: &str) -> Result<Option<(String, DateTime<Utc>)>, StoreError> {
+        const SQL: &str = "SELECT status, current_period_end FROM subscriptions WHERE user_id = $1";
+        let mut connection = self.reader().await?;
+        on!(connection.handle(), (String, DateTime<Utc>), SQL, [account], fetch_optional)
+    }
+
+    /// Whether a letter is due.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn has_due_letters(&self, now: DateTime<Utc>) -> Result<bool, StoreError> {
+        const SQL: &str = "SELECT id FROM outbox WHERE next_attempt_at <= $1 LIMIT 1";
+        let mut connection = self.reader().await?;
+        on!(connection.handle(), (String,), SQL, [now], fetch_optional).map(|found| found.is_some())
+    }
+
+    /// Takes up to `limit` letters that are due, the one that has been due longest first. Who takes them has until `until`; then
+    /// somebody else may.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn claim_letters(
+        &self,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<LetterClaim>, StoreError> {
+        macro_rules! claim {
+            ($lock:literal) => {
+                concat!(
+                    "UPDATE outbox SET state = 'sending', attempts = attempts + 1, claims = claims + 1, next_attempt_at = $2 \
+                     WHERE id IN (SELECT id FROM outbox WHERE next_attempt_at <= $1 ORDER BY next_attempt_at, id LIMIT $3",
+                    $lock,
+                    ") RETURNING id, claims, attempts"
+                )
+            };
+        }
+        let mut connection = self.writer().await?;
+        let sql = by_engine(&connection.handle(), claim!(""), claim!(" FOR UPDATE SKIP LOCKED"));
+        let mut claimed = on!(connection.handle(), LetterClaim, sql, [now, until, i64::from(limit)], fetch_all)?;
+        claimed.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(claimed)
+    }
+
+    /// Writes what became of a letter. `false`: the claim was somebody else's meanwhile; nothing was written.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn mark_letter(&self, claim: &LetterClaim, end: &LetterEnd) -> Result<bool, StoreError> {
+        const SQL: &str = "UPDATE outbox SET state = $3, error = $4, next_attempt_at = $5, sent_at = $6 \
+             WHERE id = $1 AND claims = $2 AND state = 'sending'";
+        let sent_at = (end.state == LetterState::Sent).then_some(end.at);
+        let (id, state, words) = (claim.id.as_str(), end.state.name(), end.words.as_deref());
+        let mut connection = self.writer().await?;
+        let changed = on!(connection.handle(), SQL, [id, claim.claims, state, words, end.next_attempt_at, sent_at])?;
+        Ok(changed == 1)
+    }
+
+    /// Gives letters back that were taken and not begun with: that was no try. Gives how many.
+    ///
+    /// # Errors
+    /// When the database fails; then their claims end by themselves.
+    pub async fn give_letters_back(&self, claims: &[LetterClaim], due: DateTime<Utc>) -> Result<u64, StoreError> {
+        const SQL: &str = "UPDATE outbox SET state = CASE WHEN attempts > 1 THEN 'failed' ELSE 'waiting' END, \
+             attempts = attempts - 1, next_attempt_at = $3 WHERE id = $1 AND claims = $2 AND state = 'sending'";
+        let mut tx = self.begin().await?;
+        let mut changed = 0;
+        for claim in claims {
+            changed += on!(tx.handle(), SQL, [&claim.id, claim.claims, due])?;
+        }
+        tx.commit().await?;
+        Ok(changed)
+    }
+
+    /// Gives back what a process that is gone had taken: on a database that nobody else writes.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn release_letters(&self, now: DateTime<Utc>) -> Result<u64, StoreError> {
+        const SQL: &str = "UPDATE outbox SET state = 'failed', next_attempt_at = $1, \
+             error = 'the process that sent it ended; it may have arrived' WHERE state = 'sending'";
+        let mut connection = self.writer().await?;
+        on!(connection.handle(), SQL, [now])
+    }
+
+    /// Lets letters wait anew, by their ids; what was sent, or is being sent, is left alone. Gives how many.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn retry_letters(&self, ids: &[String], now: DateTime<Utc>) -> Result<u64, StoreError> {
+        const SQL: &str = "UPDATE outbox SET state = 'waiting', attempts = 0, next_attempt_at = $2, retried_at = $2, error = NULL \
+             WHERE id = $1 AND state IN ('waiting', 'failed', 'dead', 'dropped')";
+        let mut tx = self.begin().await?;
+        let mut changed = 0;
+        for id in ids {
+            changed += on!(tx.handle(), SQL, [id, now])?;
+        }
+        tx.commit().await?;
+        self.letters.notify_one();
+        Ok(changed)
+    }
+
+    /// What waits and what needs an operator.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn letter_backlog(&self) -> Result<LetterBacklog, StoreError> {
+        const WAITING: &str = "SELECT COUNT(*), MIN(CASE WHEN attempts = 0 THEN COALESCE(retried_at, created_at) END) \
+             FROM outbox WHERE next_attempt_at IS NOT NULL";
+        const TROUBLE: &str = "SELECT state, COUNT(*) FROM outbox WHERE state IN ('failed', 'dead') GROUP BY state";
+        let mut connection = self.reader().await?;
+        let (waiting, oldest) = on!(connection.handle(), (i64, Option<DateTime<Utc>>), WAITING, [], fetch_one)?;
+        let mut backlog = LetterBacklog { waiting, oldest, ..LetterBacklog::default() };
+        for (state, count) in on!(connection.handle(), (String, i64), TROUBLE, [], fetch_all)? {
+            match state.as_str() {
+                "failed" => backlog.failed = count,
+                _ => backlog.dead = count,
+            }
+        }
+        Ok(backlog)
+    }
+
+    /// Forgets to whom letters went that came to their end before `before`, and what was in them. That they were written is kept for
+    /// ever, so that none is written again.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn prune_letters(&self, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        const SQL: &str = "UPDATE outbox SET recipient = NULL, details = '{}' WHERE created_at < $1 AND details <> '{}' \
+             AND state IN ('sent', 'dropped')";
+        let mut connection = self.writer().await?;
+        on!(connection.handle(), SQL, [before])
     }
 
     /// Subscriptions that are past due, in the order of their keys, from after `after`.
@@ -97,7 +332,7 @@ impl Store {
         dry_run: bool,
     ) -> Result<Vec<Reminder>, StoreError> {
         const SQL: &str = "INSERT INTO outbox (id, account, period, step, recipient, details, state, attempts, \
-             next_attempt_at, created_at) VALUES ($1, $2, $3, $4, NULL, $5, 'queued', 0, $6, $6) \
+             next_attempt_at, created_at) VALUES ($1, $2, $3, $4, NULL, $5, 'waiting', 0, $6, $6) \
              ON CONFLICT (account, period, step) DO NOTHING";
         let mut tx = self.begin().await?;
         let mut new = Vec::new();
@@ -117,6 +352,7 @@ impl Store {
         }
         if !dry_run {
             tx.commit().await?;
+            self.letters.notify_one();
         }
         Ok(new)
     }

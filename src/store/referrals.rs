@@ -111,6 +111,7 @@ impl Store {
         }
         write_invitation(&mut tx, &id, inviter, email, now).await?;
         tx.commit().await?;
+        self.letters.notify_one();
         Ok(Invited::New(id))
     }
 
@@ -182,7 +183,7 @@ async fn write_invitation(
 ) -> Result<(), StoreError> {
     const CODE: &str = "SELECT referral_code FROM accounts WHERE user_id = $1";
     const SQL: &str = "INSERT INTO outbox (id, account, period, step, recipient, details, state, attempts, next_attempt_at, \
-         created_at) VALUES ($1, $2, $3, 'invitation', $4, $5, 'queued', 0, $6, $6) \
+         created_at) VALUES ($1, $2, $3, 'invitation', $4, $5, 'waiting', 0, $6, $6) \
          ON CONFLICT (account, period, step) DO NOTHING";
     let (code,) = on!(tx.handle(), (String,), CODE, [inviter], fetch_one)?;
     let details = serde_json::json!({ "referral_code": code }).to_string();

@@ -6,7 +6,7 @@ use super::billing::apply_in;
 use super::dialect::{by_engine, on};
 use super::webhook_events::write_mark;
 use super::{Applied, Claimed, EventStatus, Mark, Store, StoreError};
-use crate::billing::{Event, Rules};
+use crate::billing::{Effect, Event, Rules};
 
 impl Store {
     /// Lets an event take effect for whoever has claimed it; `describe` says in JSON what it did. `None`: the claim was somebody
@@ -36,6 +36,9 @@ impl Store {
             return Ok(None);
         }
         tx.commit().await?;
+        if applied.effects.iter().any(|effect| matches!(effect, Effect::Mail(_))) {
+            self.letters.notify_one();
+        }
         Ok(Some(applied))
     }
 

@@ -1,6 +1,6 @@
 //! Reminders of payments that are late: once each, on both databases.
 
-use bellwether::store::Reminder;
+use bellwether::store::{LetterState, Reminder};
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ async fn a_reminder_is_written_once_and_a_dry_run_writes_none(engine: Engine) {
     assert_eq!(store.remind(all.clone(), 2, now, true).await.unwrap().len(), 2);
     assert_eq!(store.remind(all.clone(), 2, now, false).await.unwrap().len(), 2, "a dry run left nothing");
     assert_eq!(store.remind(all.clone(), 2, now, false).await.unwrap(), all[2..], "the others are reached");
-    let letters = store.letters("queued", 10).await.unwrap();
+    let letters = store.letters(Some(LetterState::Waiting), 10).await.unwrap();
     let of: Vec<_> = letters.iter().map(|letter| (letter.account.as_str(), letter.step.as_str())).collect();
     assert_eq!(of, [("a", "dunning_1"), ("b", "dunning_1"), ("c", "dunning_1")]);
 }

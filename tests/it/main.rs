@@ -37,11 +37,14 @@ mod sim_host;
 mod sim_massive;
 mod sim_paypal;
 mod sim_sentry;
+mod sim_smtp;
 mod simulated_exchange;
 #[macro_use]
 mod store;
 mod cancellations;
 mod dunning;
+mod mail;
+mod mail_faults;
 mod manners;
 mod plans;
 mod referrals;

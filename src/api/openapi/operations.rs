@@ -61,6 +61,7 @@ pub const TAGS: &[(&str, &str)] = &[
     ("schedule", "Jobs and the ledger of their runs, for operators."),
     ("billing", "What the site's server and its cron call."),
     ("webhooks", "What PayPal tells, and what became of it."),
+    ("mail", "Letters to account holders, and what became of them."),
     ("health", "Whether the daemon lives, has started, is ready."),
 ];
 
@@ -140,6 +141,16 @@ const fn inbox(
     parameters: &'static [Parameter],
 ) -> Operation {
     Operation { tag: "webhooks", ..look(path, id, summary, parameters) }
+}
+
+/// A look at the outbox, for operators.
+const fn mail(
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    parameters: &'static [Parameter],
+) -> Operation {
+    Operation { tag: "mail", ..look(path, id, summary, parameters) }
 }
 
 const RANKING: &[Parameter] = &[optional("limit", Form::Whole, "Rows, 1 to 100; 10 if not given")];
@@ -314,6 +325,15 @@ pub const OPERATIONS: &[Operation] = &[
         ..inbox("/api/v1/webhooks/replay", "replayWebhooks", "Applies events again: `id`, or `status` and `since`; `dry_run`", &[])
     },
     inbox("/api/v1/webhooks/{id}", "webhook", "One event, with what was sent and what it did", &[]),
+    mail("/api/v1/outbox", "letters", "Letters, oldest first, and what waits", &[
+        optional("state", Form::OneOf(&["waiting", "sending", "failed", "sent", "dead", "dropped"]), "In this state only"),
+        optional("limit", Form::Whole, "Rows, 1 to 1,000; 100 if not given"),
+    ]),
+    Operation {
+        method: "post", body: Some("Anything"),
+        ..mail("/api/v1/outbox/retry", "retryLetters", "Lets letters wait again: `id`, or `state` and `since`; `dry_run`", &[])
+    },
+    mail("/api/v1/outbox/{id}", "letter", "One letter, with its words", &[]),
     read("/livez", "livez", "health", "The process answers", &[], plain!("Health")),
     read("/live", "live", "health", "The same", &[], plain!("Health")),
     read("/readyz", "readyz", "health", "Requests can be sent here", &[], plain!("Health")),

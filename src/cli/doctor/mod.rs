@@ -1,6 +1,7 @@
 //! `doctor`: the checks of the runbooks, each with its cause and the exact fix.
 
 mod ingestion;
+mod mail;
 mod renewals;
 mod schedule;
 mod webhooks;
@@ -41,6 +42,8 @@ enum Area {
     Webhooks,
     /// What is overdue, in doubt, flagged, without an account, or cannot be delivered
     Renewals,
+    /// What waits and was given up in the outbox, and whether the mail server takes letters
+    Mail,
     /// Everything that can be checked
     All,
 }
@@ -99,6 +102,13 @@ pub async fn run(arguments: &Arguments, config: &Config, clock: SharedClock) -> 
             Ok(found) => checks.extend(found),
             Err(fault) if arguments.area != Area::All => return Err(fault),
             Err(fault) => checks.push(check("renewals", "billing", Ok(format!("not looked at: {fault:#}")))),
+        }
+    }
+    if wanted(Area::Mail) {
+        match mail::checks(config, &clock).await {
+            Ok(found) => checks.extend(found),
+            Err(fault) if arguments.area != Area::All => return Err(fault),
+            Err(fault) => checks.push(check("mail", "outbox", Ok(format!("not looked at: {fault:#}")))),
         }
     }
     let findings = checks.iter().filter(|check| !check.ok).count();
