@@ -7,6 +7,7 @@ mod calendar;
 mod configuration;
 mod doctor;
 mod healthcheck;
+mod import;
 mod ingest;
 mod jobs;
 mod migrate;
@@ -101,6 +102,9 @@ enum Command {
     /// Letters to account holders
     #[command(subcommand)]
     Outbox(outbox::Command),
+    /// Take over what another system knew
+    #[command(subcommand)]
+    Import(import::Command),
     /// Check what can be wrong, and say how to mend it
     Doctor(doctor::Arguments),
     /// Ask a running daemon whether it is ready
@@ -165,6 +169,7 @@ async fn dispatch(arguments: Arguments, environment: &Environment) -> anyhow::Re
         Command::Renewals(command) => renewals::run(&command, &load()?, SystemClock::start()).await.map(done),
         Command::Webhooks(command) => webhooks::run(&command, &load()?, SystemClock::start()).await,
         Command::Outbox(command) => outbox::run(&command, &load()?, SystemClock::start()).await.map(done),
+        Command::Import(command) => import::run(&command, &load()?, SystemClock::start()).await,
         Command::Doctor(command) => doctor::run(&command, &load()?, SystemClock::start()).await,
         Command::Healthcheck(command) => healthcheck::run(&command, &load()?).await,
         Command::Openapi => openapi::run().map(done),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
@@ -30,6 +31,25 @@ impl fmt::Display for DatabaseTarget {
 impl fmt::Debug for DatabaseTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
+    }
+}
+
+impl FromStr for DatabaseTarget {
+    type Err = &'static str;
+
+    /// `sqlite:PATH` or a PostgreSQL URL. The text may hold a password, so a refusal does not repeat it.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(path) = text.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            let is_file = !path.is_empty() && !path.contains('?') && path != ":memory:";
+            return if is_file { Ok(Self::Sqlite(PathBuf::from(path))) } else { Err("no file is named") };
+        }
+        match Url::parse(text) {
+            Ok(url) if ["postgres", "postgresql"].contains(&url.scheme()) && !url.cannot_be_a_base() => {
+                Ok(Self::Postgres(SecretString::from(text.to_owned())))
+            }
+            _ => Err("this is neither a PostgreSQL nor a SQLite URL"),
+        }
     }
 }
 
@@ -80,24 +100,19 @@ pub(super) fn beside(target: Option<&DatabaseTarget>, environment: &Environment)
 }
 
 fn of_url(reader: &mut Reader<'_>, text: &str, environment: &Environment) -> Option<DatabaseTarget> {
-    if let Some(path) = text.strip_prefix("sqlite:") {
-        let path = path.strip_prefix("//").unwrap_or(path);
-        if path.is_empty() || path.contains('?') || path == ":memory:" {
-            reader.refuse("database.url", "no file is named", "write sqlite:PATH, with a path that stays");
-            return None;
+    match text.parse() {
+        Ok(DatabaseTarget::Sqlite(path)) => {
+            let in_state = path.is_relative() && environment.get("STATE_DIRECTORY").is_some();
+            Some(DatabaseTarget::Sqlite(if in_state { state_directory(environment).join(path) } else { path }))
         }
-        let path = PathBuf::from(path);
-        let in_state = path.is_relative() && environment.get("STATE_DIRECTORY").is_some();
-        return Some(DatabaseTarget::Sqlite(if in_state { state_directory(environment).join(path) } else { path }));
-    }
-    match Url::parse(text) {
-        Ok(url) if ["postgres", "postgresql"].contains(&url.scheme()) && !url.cannot_be_a_base() => {
-            Some(DatabaseTarget::Postgres(SecretString::from(text.to_owned())))
-        }
-        _ => {
-            // The text may hold a password, so it is not repeated.
-            let fix = "write postgres://USER:PASSWORD@HOST:PORT/NAME or sqlite:PATH";
-            reader.refuse("database.url", "this is neither a PostgreSQL nor a SQLite URL", fix);
+        Ok(target) => Some(target),
+        Err(fault) => {
+            let fix = if text.starts_with("sqlite:") {
+                "write sqlite:PATH, with a path that stays"
+            } else {
+                "write postgres://USER:PASSWORD@HOST:PORT/NAME or sqlite:PATH"
+            };
+            reader.refuse("database.url", fault, fix);
             None
         }
     }

@@ -10,6 +10,7 @@ mod dormancy;
 pub mod dunning;
 pub mod events;
 mod history;
+pub mod import;
 pub mod inbox;
 mod ingest;
 mod market_data;

@@ -43,6 +43,7 @@ mod simulated_exchange;
 mod store;
 mod cancellations;
 mod dunning;
+mod import;
 mod mail;
 mod mail_faults;
 mod manners;
