@@ -1,4 +1,4 @@
-//! `renewals run | show`.
+//! `renewals run | remind | show`.
 
 use anyhow::bail;
 use chrono::{DateTime, Utc};
@@ -25,6 +25,18 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write the reminders that are due now, as the `dunning` job does (the daemon is asked)
+    Remind {
+        /// At most so many
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        limit: Option<u32>,
+        /// Only say whom, and of what
+        #[arg(long)]
+        dry_run: bool,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// What is known of one account's money, and every change of it
     Show {
         /// The site's name for the account
@@ -38,13 +50,18 @@ pub enum Command {
 /// Runs, or shows.
 pub async fn run(command: &Command, config: &Config, clock: SharedClock) -> anyhow::Result<()> {
     match command {
-        Command::Run { limit, dry_run, json } => renew(config, *limit, *dry_run, *json).await,
+        Command::Run { limit, dry_run, json } => {
+            process(config, "/api/billing/process-renewals", *limit, *dry_run, *json).await
+        }
+        Command::Remind { limit, dry_run, json } => {
+            process(config, "/api/billing/process-dunning", *limit, *dry_run, *json).await
+        }
         Command::Show { account, json } => show(config, account, clock.now(), *json).await,
     }
 }
 
 /// The daemon does it: it has the ledger, the row of the run, and PayPal's token.
-async fn renew(config: &Config, limit: Option<u32>, dry_run: bool, json: bool) -> anyhow::Result<()> {
+async fn process(config: &Config, path: &str, limit: Option<u32>, dry_run: bool, json: bool) -> anyhow::Result<()> {
     let Some(secret) = config.cron_secrets.first() else {
         bail!("the daemon is asked over HTTP, and there is no CRON_SECRET to ask with; set the daemon's");
     };
@@ -52,7 +69,6 @@ async fn renew(config: &Config, limit: Option<u32>, dry_run: bool, json: bool) -
     if let Some(limit) = limit {
         body["limit"] = limit.into();
     }
-    let path = "/api/billing/process-renewals";
     let (status, answer) = ask::post_cron(ask::address_of(config), config, path, secret, &body.to_string()).await?;
     let answer: Value = serde_json::from_str(&answer).unwrap_or(Value::Null);
     if status >= 300 {

@@ -38,6 +38,9 @@ struct Html<'l> {
     site: &'l str,
 }
 
+/// Where account holders of PayPal see what they pay by itself.
+const PAYPAL_PAYMENTS: &str = "https://www.paypal.com/myaccount/autopay/";
+
 /// Every letter that there is; reminders are `dunning_0`, `dunning_1` ..
 pub const STEPS: &[&str] = &["welcome", "canceled", "suspended", "expired", "taken_back", "invitation", "dunning_0"];
 
@@ -52,6 +55,7 @@ impl Letter {
             plan => format!("the {plan} plan"),
         };
         let end = day_of(text("current_period_end"));
+        let is_paypals = !text("paypal_subscription").is_empty();
         let (subject, words, action): (_, &[String], _) = match step {
             "welcome" => (
                 "Your subscription is active",
@@ -91,11 +95,20 @@ impl Letter {
                 let subject =
                     if number == 0 { "Your payment did not go through" } else { "Your payment is still missing" };
                 let words = format!("We could not renew {plan}, which was paid until {end}.");
-                let why = "Please look at your payment details. Nothing changes for you while there is still time.";
-                (subject, &[words, why.to_owned()], "Pay now")
+                // PayPal tries again by itself; a second payment here would be one too many.
+                let (why, action) = if is_paypals {
+                    let why = "PayPal could not charge you and will try again. Please look at how you pay there. Nothing \
+                               changes for you while there is still time.";
+                    (why, "Look at PayPal")
+                } else {
+                    let why = "Please look at your payment details. Nothing changes for you while there is still time.";
+                    (why, "Pay now")
+                };
+                (subject, &[words, why.to_owned()], action)
             }
         };
         let link = match step {
+            _ if is_paypals && step.starts_with("dunning_") => PAYPAL_PAYMENTS.to_owned(),
             "invitation" => format!("{site}/?ref={}", text("referral_code")),
             _ => format!("{site}/account/billing"),
         };
@@ -183,6 +196,16 @@ mod tests {
             let html = Letter::of(step, &details, "https://site.example").unwrap().html().unwrap();
             assert!(!html.contains("<script>") && !html.contains("<b>"), "{html}");
         }
+    }
+
+    #[test]
+    fn what_paypal_pays_is_mended_at_paypal() {
+        let details = serde_json::json!({"plan": "gold", "paypal_subscription": "I-1"});
+        let reminder = Letter::of("dunning_1", &details, "https://site.example").unwrap().plain().unwrap();
+        assert!(reminder.contains("Look at PayPal: https://www.paypal.com/myaccount/autopay/"), "{reminder}");
+        assert!(!reminder.contains("Pay now"), "nobody is to pay twice: {reminder}");
+        let gone = Letter::of("suspended", &details, "https://site.example").unwrap().plain().unwrap();
+        assert!(gone.contains("Pay now: https://site.example/account/billing"), "{gone}");
     }
 
     #[test]

@@ -121,6 +121,8 @@ pub struct PastDue {
     pub billing_cycle: String,
     /// The end of the period that is not paid.
     pub current_period_end: DateTime<Utc>,
+    /// The subscription at PayPal that should pay it, while that one runs.
+    pub link_id: Option<String>,
 }
 
 /// A reminder of a payment that is late.
@@ -314,7 +316,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn past_due(&self, after: &str, limit: u32) -> Result<Vec<PastDue>, StoreError> {
-        const SQL: &str = "SELECT id, user_id, plan, billing_cycle, current_period_end FROM subscriptions \
+        const SQL: &str = "SELECT id, user_id, plan, billing_cycle, current_period_end, link_id FROM subscriptions \
              WHERE status = 'past_due' AND id > $1 ORDER BY id LIMIT $2";
         let mut connection = self.reader().await?;
         on!(connection.handle(), PastDue, SQL, [after, i64::from(limit)], fetch_all)
@@ -344,6 +346,7 @@ impl Store {
             let period = of.current_period_end.to_rfc3339_opts(SecondsFormat::Secs, true);
             let details = serde_json::json!({
                 "plan": of.plan, "billing_cycle": of.billing_cycle, "current_period_end": of.current_period_end,
+                "paypal_subscription": of.link_id,
             });
             let (id, step) = (Uuid::now_v7().to_string(), format!("dunning_{}", reminder.number));
             if on!(tx.handle(), SQL, [id, &of.user_id, period, step, details.to_string(), now])? > 0 {

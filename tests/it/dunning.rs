@@ -7,7 +7,11 @@ use serde_json::{Value, json};
 use crate::harness::{Database, Engine, World, instant};
 use crate::renewals::subscription;
 
-on_both_engines!(a_reminder_is_written_once_and_a_dry_run_writes_none, whoever_is_past_due_is_reminded_by_day);
+on_both_engines!(
+    a_reminder_is_written_once_and_a_dry_run_writes_none,
+    whoever_is_past_due_is_reminded_by_day,
+    a_dry_run_says_what_the_real_one_then_does,
+);
 
 async fn a_reminder_is_written_once_and_a_dry_run_writes_none(engine: Engine) {
     let database = Database::create(engine).await;
@@ -59,5 +63,42 @@ async fn whoever_is_past_due_is_reminded_by_day(engine: Engine) {
     world.advance_to(&running, instant("2027-03-20T13:00:00Z")).await;
     let steps = "SELECT step FROM outbox WHERE account = 'a' AND step LIKE 'dunning%' ORDER BY step";
     assert_eq!(world.database.query(steps).await, ["dunning_0", "dunning_2"]);
+    running.stop().await;
+}
+
+/// Over several pages, by days of one's own, on the command line.
+async fn a_dry_run_says_what_the_real_one_then_does(engine: Engine) {
+    let settings = [("CRON_SECRET", "canary-cron-secret"), ("BELLWETHER_DUNNING__DAYS", "1,5")];
+    let world = World::at("2027-03-14T06:00:00Z", engine, &settings).await;
+    let running = world.start().await;
+    running.stats().await;
+    // Of 450, those of today are not due yet by these days.
+    let users = (0..450).map(|n| {
+        let end = instant("2027-03-14T05:00:00Z") - TimeDelta::days(n % 9);
+        subscription(&format!("u{n:03}"), "past_due", true, end)
+    });
+    world.database.execute(users.collect()).await;
+    let at = running.daemon.api.to_string();
+    let remind = async |arguments: &'static [&'static str]| -> Value {
+        let at = at.clone();
+        let output = tokio::task::spawn_blocking(move || {
+            let directory = tempfile::tempdir().unwrap();
+            let environment = [("BELLWETHER_LISTEN", at.as_str()), ("CRON_SECRET", "canary-cron-secret")];
+            let arguments = [&["renewals", "remind", "--json"], arguments].concat();
+            crate::commands::bellwether(directory.path(), &arguments, &environment)
+        });
+        let output = output.await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let dry = remind(&["--dry-run"]).await;
+    assert_eq!((&dry["processed"], &dry["notified"], &dry["dry_run"]), (&json!(450), &json!(400), &json!(true)));
+    assert!(world.database.query("SELECT id FROM outbox").await.is_empty());
+    let done = remind(&[]).await;
+    assert_eq!((&done["results"], &done["notified"]), (&dry["results"], &dry["notified"]));
+    let steps = "SELECT step || ' ' || CAST(COUNT(*) AS TEXT) FROM outbox GROUP BY step ORDER BY step";
+    assert_eq!(world.database.query(steps).await, ["dunning_0 200", "dunning_1 200"]);
+    let again = remind(&["--dry-run"]).await;
+    assert_eq!((&again["processed"], &again["notified"]), (&json!(450), &json!(0)), "each once");
     running.stop().await;
 }
