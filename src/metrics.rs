@@ -222,7 +222,9 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 }
 
 fn describe() {
-    for (name, kind, unit, help) in TABLE.iter().chain(webhooks::TABLE).chain(billing::TABLE).chain(mail::TABLE).copied() {
+    for (name, kind, unit, help) in
+        TABLE.iter().chain(webhooks::TABLE).chain(billing::TABLE).chain(mail::TABLE).copied()
+    {
         match (kind, unit) {
             (Counter, _) => describe_counter!(name, help),
             (Gauge, Some(unit)) => describe_gauge!(name, unit, help),
