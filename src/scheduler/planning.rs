@@ -28,9 +28,17 @@ const SLOTS_AT_ONCE: usize = 10_000;
 struct Decided {
     line: usize,
     cursor: DateTime<Utc>,
-    rows: Vec<NewRun>,
     /// Whether what is under way has to make room.
     replaces: bool,
+}
+
+/// What is written by one transaction.
+#[derive(Default)]
+struct Batch {
+    decided: Vec<Decided>,
+    rows: Vec<NewRun>,
+    /// The line of each row.
+    lines: Vec<usize>,
 }
 
 impl Planner {
@@ -51,14 +59,12 @@ impl Planner {
         let _first = self.ledger.finisher.hold().await;
         let (jobs, busy) = tokio::try_join!(self.ledger.store.paused_jobs(), self.ledger.store.busy_jobs())?;
         self.set_pauses(&jobs, now);
-        let (mut batch, mut begun): (Vec<Decided>, Vec<Decided>) = Default::default();
-        let (mut rows, mut wanted) = (0, FIRST_ROWS);
+        let (mut batch, mut begun): (Batch, Batch) = Default::default();
+        let mut wanted = FIRST_ROWS;
         for line in due {
-            let decided = self.decide(line, &calendar, now, &busy);
-            rows += decided.rows.len();
-            batch.push(decided);
-            if rows >= wanted {
-                (rows, wanted) = (0, MOST_ROWS.min(wanted * 2));
+            self.decide(line, &calendar, now, &busy, &mut batch);
+            if batch.rows.len() >= wanted {
+                wanted = MOST_ROWS.min(wanted * 2);
                 begun = self.write(std::mem::take(&mut batch), begun, &calendar, term).await?;
             }
         }
@@ -73,7 +79,8 @@ impl Planner {
         calendar: &Calendar,
         now: DateTime<Utc>,
         busy: &HashMap<String, (usize, usize)>,
-    ) -> Decided {
+        batch: &mut Batch,
+    ) {
         let line = &self.lines[index];
         let spec = &line.entry.spec;
         // What is older than any row of the ledger may be is not owed either.
@@ -88,9 +95,9 @@ impl Planner {
             judge(spec, calendar, &slots, now, Busy { running, queued }, line.pause.as_ref())
         };
         let replaces = verdicts.iter().any(|(_, verdict)| matches!(verdict, Verdict::Replace { .. }));
-        let row = |(slot, verdict): (DateTime<Utc>, Verdict)| self.row(line, calendar, slot, verdict);
-        let rows = verdicts.into_iter().map(row).collect();
-        Decided { line: index, cursor: slots.last().copied().unwrap_or(now), rows, replaces }
+        batch.rows.extend(verdicts.into_iter().map(|(slot, verdict)| self.row(line, calendar, slot, verdict)));
+        batch.lines.resize(batch.rows.len(), index);
+        batch.decided.push(Decided { line: index, cursor: slots.last().copied().unwrap_or(now), replaces });
     }
 
     fn row(&self, line: &Line, calendar: &Calendar, slot: DateTime<Utc>, verdict: Verdict) -> NewRun {
@@ -117,34 +124,40 @@ impl Planner {
     /// next: only rows that were written, so that a twin or a restart cannot run a slot again.
     async fn write(
         &mut self,
-        mut batch: Vec<Decided>,
-        before: Vec<Decided>,
+        mut batch: Batch,
+        before: Batch,
         calendar: &Calendar,
         term: &Term,
-    ) -> Result<Vec<Decided>, StoreError> {
-        let rows: Vec<NewRun> = batch.iter().flat_map(|decided| decided.rows.iter().cloned()).collect();
-        let (store, as_planner) = (self.ledger.store.clone(), term.clone());
+    ) -> Result<Batch, StoreError> {
+        let (store, as_planner, rows) = (self.ledger.store.clone(), term.clone(), std::mem::take(&mut batch.rows));
         // On a thread of its own: as a task it would queue, at each answer of the database, behind the runs it has begun.
         let runtime = Handle::current();
-        let claim = tokio::task::spawn_blocking(move || match rows.as_slice() {
-            [] => Ok(BTreeSet::new()),
-            rows => runtime.block_on(store.claim_runs(rows, Some(&as_planner))),
+        let claim = tokio::task::spawn_blocking(move || {
+            let written = match rows.as_slice() {
+                [] => Ok(BTreeSet::new()),
+                rows => runtime.block_on(store.claim_runs(rows, Some(&as_planner))),
+            };
+            (rows, written)
         });
         self.act_on(before, calendar, term).await;
-        let written = match claim.await {
-            Ok(written) => written?,
+        let (rows, written) = match claim.await {
+            Ok(claimed) => claimed,
             Err(fault) if fault.is_panic() => std::panic::resume_unwind(fault.into_panic()),
             // The runtime is being ended, and this with it.
             Err(_) => std::future::pending().await,
         };
-        batch.iter_mut().for_each(|decided| decided.rows.retain(|row| written.contains(&row.id)));
+        let written = written?;
+        let claimed = rows.into_iter().zip(batch.lines).filter(|(row, _)| written.contains(&row.id));
+        (batch.rows, batch.lines) = claimed.unzip();
         Ok(batch)
     }
 
     /// Begins what was claimed, and moves the cursors behind what is written.
-    async fn act_on(&mut self, batch: Vec<Decided>, calendar: &Calendar, term: &Term) {
-        for Decided { line, cursor, rows, replaces } in batch {
-            rows.iter().for_each(|row| self.begin_slot(&self.lines[line], row, term));
+    async fn act_on(&mut self, batch: Batch, calendar: &Calendar, term: &Term) {
+        for (row, line) in batch.rows.iter().zip(batch.lines) {
+            self.begin_slot(&self.lines[line], row, term);
+        }
+        for Decided { line, cursor, replaces } in batch.decided {
             let line = &mut self.lines[line];
             line.cursor = cursor.max(line.cursor);
             line.look_ahead(calendar);

@@ -40,7 +40,8 @@ pub(super) async fn run(
         let (well, failed) = (matches!(ended, Ended::Ok(_)), matches!(ended, Ended::Failed(_)));
         let written = ledger.end(&ticket, ended).await;
         if written && failed {
-            break_circuit(&ledger, &entry).await;
+            // On the heap: it is rare, and large, and every run would carry its room.
+            Box::pin(break_circuit(&ledger, &entry)).await;
         }
         written && well
     }
@@ -62,6 +63,8 @@ async fn attempt(
     // By elapsed time: a clock that is set forward is no reason to end what has just begun.
     let left = (ticket.context.deadline - ticket.started_at).to_std().unwrap_or(Duration::ZERO);
     let late = tokio::select! {
+        // The work first: what is done at once waits for no timer.
+        biased;
         ended = &mut task => return ended.unwrap_or_else(|panic| Err(JobError::Fail(panic_message(&*panic)))),
         () = ledger.clock.pause(left) => true,
         () = stop.cancelled() => false,
