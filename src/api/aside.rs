@@ -4,12 +4,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use futures_util::task::AtomicWaker;
 use hyper::rt::{Sleep, Timer};
 use hyper_util::rt::TokioTimer;
 
@@ -107,20 +106,23 @@ pub struct Aside<F> {
 
 struct Woken {
     yes: AtomicBool,
-    task: AtomicWaker,
+    /// Kept when it was used: what stands aside wakes more than once.
+    task: Mutex<Option<Waker>>,
 }
 
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
         self.yes.store(true, Ordering::Release);
-        self.task.wake();
+        if let Some(task) = &*self.task.lock().unwrap_or_else(PoisonError::into_inner) {
+            task.wake_by_ref();
+        }
     }
 }
 
 impl<F: Future> Aside<F> {
     /// Polled for the first time with the first poll.
     pub fn of(inner: F) -> Self {
-        let woken = Arc::new(Woken { yes: AtomicBool::new(true), task: AtomicWaker::new() });
+        let woken = Arc::new(Woken { yes: AtomicBool::new(true), task: Mutex::default() });
         Self { inner: Box::pin(inner), waker: Waker::from(Arc::clone(&woken)), woken, task: None }
     }
 }
@@ -132,7 +134,7 @@ impl<F: Future> Future for Aside<F> {
         let this = &mut *self;
         if !this.task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
             this.task = Some(context.waker().clone());
-            this.woken.task.register(context.waker());
+            *this.woken.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
         }
         if !this.woken.yes.load(Ordering::Acquire) {
             return Poll::Pending;
@@ -164,6 +166,26 @@ mod tests {
         tell.send(7).unwrap();
         assert_eq!(aside.await, Ok(7));
         assert_eq!(polls.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn what_stands_aside_wakes_its_task_more_than_once() {
+        let (tell, mut told) = tokio::sync::mpsc::channel(1);
+        let three = async move {
+            let mut sum = 0;
+            for _ in 0..3 {
+                sum += told.recv().await.unwrap();
+            }
+            sum
+        };
+        // A task of its own: it is polled for nothing but that it was woken.
+        let waits = tokio::spawn(Aside::of(three));
+        for number in [1, 2, 4] {
+            tell.send(number).await.unwrap();
+            // The channel has room for one: until this one is heard, or nobody listens any more.
+            let _ = tell.reserve().await;
+        }
+        assert_eq!(waits.await.unwrap(), 7);
     }
 
     #[tokio::test]

@@ -63,8 +63,6 @@ async fn attempt(
     // By elapsed time: a clock that is set forward is no reason to end what has just begun.
     let left = (ticket.context.deadline - ticket.started_at).to_std().unwrap_or(Duration::ZERO);
     let late = tokio::select! {
-        // The work first: what is done at once waits for no timer.
-        biased;
         ended = &mut task => return ended.unwrap_or_else(|panic| Err(JobError::Fail(panic_message(&*panic)))),
         () = ledger.clock.pause(left) => true,
         () = stop.cancelled() => false,

@@ -309,7 +309,7 @@ async fn write_flag(
 }
 
 /// A letter about a period is written once for each step, however often its cause is told.
-pub(super) async fn write_letter(
+async fn write_letter(
     tx: &mut Tx,
     user_id: &str,
     subscription: &Subscription,

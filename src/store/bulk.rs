@@ -41,21 +41,11 @@ macro_rules! claim {
 /// Inserts rows and gives the ids of those whose slots had none, in the transaction at hand.
 pub(super) async fn insert_sqlite(tx: &mut Tx, rows: &[NewRun], fence: i64) -> Result<Vec<(String,)>, StoreError> {
     let Handle::Sqlite(connection, deadline) = tx.handle() else { return Ok(Vec::new()) };
-    let mut written = Vec::with_capacity(rows.len());
+    let mut written = Vec::new();
     for rows in rows.chunks(ROWS_AT_ONCE) {
-        let done = within(deadline, insert_runs(rows, fence).build().execute(&mut *connection)).await?;
-        // Asked only where a slot had a row already: rows that are given back cost as much as the insert.
-        if done.rows_affected() == rows.len() as u64 {
-            written.extend(rows.iter().map(|row| (row.id.to_string(),)));
-        } else {
-            let mut ours = QueryBuilder::new("SELECT id FROM job_runs WHERE id IN (");
-            let mut ids = ours.separated(", ");
-            rows.iter().for_each(|row| {
-                ids.push_bind(row.id.to_string());
-            });
-            ours.push(")");
-            written.extend(within(deadline, ours.build_query_as::<(String,)>().fetch_all(&mut *connection)).await?);
-        }
+        let mut insert = insert_runs(rows, fence);
+        let query = insert.build_query_as::<(String,)>();
+        written.extend(within(deadline, query.fetch_all(&mut *connection)).await?);
     }
     Ok(written)
 }
@@ -208,7 +198,7 @@ fn insert_runs(rows: &[NewRun], fence: i64) -> QueryBuilder<Sqlite> {
             .push_bind(fence)
             .push_bind(run.trace_id.clone());
     });
-    insert.push(" ON CONFLICT (job, scheduled_for) DO NOTHING");
+    insert.push(" ON CONFLICT (job, scheduled_for) DO NOTHING RETURNING id");
     insert
 }
 

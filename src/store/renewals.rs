@@ -323,11 +323,29 @@ async fn write_audit(tx: &mut Tx, decided: &[&Decided], row: &RenewalRow) -> Res
     .map(|_| ())
 }
 
+/// Letters as an event writes them, many at once: in a night when many subscriptions end, most of what is written is letters.
 async fn write_letters(tx: &mut Tx, decided: &[&Decided], row: &RenewalRow) -> Result<(), StoreError> {
-    for one in decided {
-        if let Some(letter) = one.letter() {
-            super::billing_rows::write_letter(tx, &one.due.user_id, &one.after, letter, row.decided_at).await?;
-        }
+    let letters: Vec<_> = decided.iter().filter_map(|one| Some((one, one.letter()?))).collect();
+    if letters.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    write_rows!(
+        tx,
+        "INSERT INTO outbox (id, account, period, step, recipient, details, state, attempts, next_attempt_at, created_at) \
+         WITH letters (id, account, period, step, details, at) AS (",
+        letters,
+        |values, letter| {
+            let (one, letter) = letter;
+            values
+                .push_bind(Uuid::now_v7().to_string())
+                .push_bind(one.due.user_id.clone())
+                .push_bind(one.after.current_period_end.to_rfc3339_opts(SecondsFormat::Secs, true))
+                .push_bind(letter.name())
+                .push_bind(super::audit::picture(&one.after))
+                .push_bind(row.decided_at);
+        },
+        ") SELECT id, account, period, step, (SELECT email FROM accounts WHERE user_id = account), details, 'waiting', 0, at, at \
+         FROM letters WHERE id IS NOT NULL ON CONFLICT (account, period, step) DO NOTHING"
+    )
+    .map(|_| ())
 }

@@ -44,7 +44,7 @@ pub async fn row(running: &Running, id: &str) -> LetterRow {
 }
 
 /// Looks between two moves of the clock: time for what is under way, so that the clock does not run away from it.
-const LOOKS: usize = 20;
+const LOOKS: usize = 60;
 
 /// Waits until a letter is in a state, moving the clock on by `step` now and then.
 pub async fn becomes(world: &World, running: &Running, id: &str, state: LetterState, step: TimeDelta) -> LetterRow {

@@ -61,7 +61,7 @@ fn check_with_promtool(text: &str) {
 #[test]
 fn alerts_ask_for_metrics_that_exist() {
     let known: BTreeSet<&str> = bellwether::metrics::names().collect();
-    for file in ["alerts.yml", "alerts_test.yml", "alerts_money_test.yml"] {
+    for file in ["alerts.yml", "alerts_test.yml", "alerts_days_test.yml", "alerts_money_test.yml"] {
         let path = format!("{}/deploy/prometheus/{file}", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(path).unwrap();
         let words =

@@ -89,9 +89,13 @@ impl Yahoo {
             .append_pair("formatted", "false")
             .append_pair("crumb", session.crumb.expose_secret());
         let reply = self.get(url, Some(&session.cookie), permit).await?;
-        let read = match (self.read(&reply, &asked), without_nan(&reply.body)) {
-            (Err(FetchError::Down { .. }), Some(body)) => self.read(&Reply { body, ..reply }, &asked),
-            (read, _) => read,
+        let read = match self.read(&reply, &asked) {
+            // Looked for only where reading fails: a good answer is not gone through twice.
+            Err(broken @ FetchError::Down { .. }) => match without_nan(&reply.body) {
+                Some(body) => self.read(&Reply { body, ..reply }, &asked),
+                None => Err(broken),
+            },
+            read => read,
         };
         if matches!(&read, Err(FetchError::Retry { message, .. }) if message.contains(CLOSED)) {
             self.close(&session).await;
