@@ -14,7 +14,7 @@ use super::{DueSubscription, Store, StoreError};
 use crate::billing::{Confirmation, Decision, Letter, Rules, Subscription, decide};
 
 /// Rows of one statement: well below the 32,766 variables that SQLite takes.
-const ROWS_AT_ONCE: usize = 200;
+const ROWS_AT_ONCE: usize = 500;
 
 /// What is written of decisions.
 #[derive(Debug, Clone)]
