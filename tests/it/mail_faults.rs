@@ -39,6 +39,8 @@ async fn each_answer_of_the_server_has_its_meaning() {
         ("silence", Trouble::Silence, Failed, 1, "no answer within 2 s"),
     ];
     for (id, trouble, state, attempts, words) in cases {
+        // Else the next letter might still go with the conversation before.
+        eventually("the conversation before is over", async || !smtp.is_busy()).await;
         let (sent, connections) = (smtp.letters().len(), smtp.connections());
         smtp.trouble(trouble.clone());
         world.database.execute(letter(id, id, "welcome", &format!("{id}@example.com"), world.clock_now())).await;

@@ -150,7 +150,8 @@ async fn a_subscription_that_cannot_be_read_does_not_stop_the_others() {
 async fn killed_in_the_middle_everybody_is_decided_about_once(engine: Engine) {
     const SUBSCRIBERS: usize = 400;
     // On the shared database whoever was killed must fall silent first, in real time.
-    let world = World::at("2027-03-14T06:59:00Z", engine, &[("BELLWETHER_SCHEDULE__LEASE_SECONDS", "2")]).await;
+    let settings = [("BELLWETHER_SCHEDULE__LEASE_SECONDS", "2"), ("BELLWETHER_RENEWALS__BATCH", "90")];
+    let world = World::at("2027-03-14T06:59:00Z", engine, &settings).await;
     let ended = instant("2027-03-13T05:00:00Z");
     let first = world.start().await;
     first.stats().await;

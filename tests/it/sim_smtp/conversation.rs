@@ -30,7 +30,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl Server {
     pub async fn converse(self, stream: TcpStream) {
-        self.state.lock().unwrap().connections += 1;
+        {
+            let mut state = self.state.lock().unwrap();
+            state.connections += 1;
+            state.open += 1;
+        }
+        self.talk(stream).await;
+        self.state.lock().unwrap().open -= 1;
+    }
+
+    async fn talk(&self, stream: TcpStream) {
         if self.manner == Manner::Implicit {
             if let Ok(encrypted) = self.tls.accept(stream).await {
                 let _ = self.speak(&mut BufReader::new(encrypted), true, true).await;

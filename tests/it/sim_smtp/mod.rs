@@ -84,6 +84,8 @@ pub struct State {
     /// Every line a client has said before TLS.
     pub said_in_clear: Vec<String>,
     pub connections: usize,
+    /// Conversations under way.
+    pub open: usize,
 }
 
 pub struct SimSmtp {
@@ -150,6 +152,11 @@ impl SimSmtp {
 
     pub fn connections(&self) -> usize {
         self.lock().connections
+    }
+
+    /// Whether somebody is talking to it.
+    pub fn is_busy(&self) -> bool {
+        self.lock().open > 0
     }
 
     pub fn said_in_clear(&self) -> Vec<String> {
