@@ -164,8 +164,14 @@ impl World {
 
     /// Starts a daemon here.
     pub async fn start(&self) -> Running {
-        let daemon = Daemon::start(self.config(), Arc::clone(&self.clock) as SharedClock).await.unwrap();
-        Running { http: client(), daemon }
+        // What the daemon before had under way in this process may hold its database for a moment longer than that daemon.
+        for _ in 0..200 {
+            match Daemon::start(self.config(), Arc::clone(&self.clock) as SharedClock).await {
+                Err(fault) if format!("{fault:?}").contains("InUse") => pause().await,
+                daemon => return Running { http: client(), daemon: daemon.unwrap() },
+            }
+        }
+        panic!("the database is still held a second after its daemon was stopped");
     }
 
     /// Starts a daemon on threads of its own, so that it can be killed like a process.
