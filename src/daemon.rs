@@ -23,9 +23,7 @@ use crate::components;
 use crate::config::Config;
 use crate::ingest::SharedUniverse;
 use crate::ingest::providers::{self, FetchError};
-use crate::jobs::{
-    self, Confirmer, Dunning, MarketData, RecoverError, Renewals, Retention, UniverseFault, UniverseKeeper,
-};
+use crate::jobs::{self, Confirmer, MarketData, RecoverError, Renewals, Retention, UniverseFault, UniverseKeeper};
 use crate::metrics;
 use crate::ops::calendars::{self, CalendarFault, CalendarKeeper};
 use crate::ops::{descriptors, systemd};
@@ -312,7 +310,7 @@ impl Daemon {
             lifecycle: Arc::clone(&self.lifecycle),
             cron_secrets: config.cron_secrets.clone(),
             operator_tokens: config.operator_tokens.clone(),
-            dunning: dunning_of(config, parts),
+            dunning: outbox::reminders(config, parts),
             site: config.site.clone(),
             allowed_hosts: config.allowed_hosts.clone(),
             origins: Arc::new(Origins::new(&config.http.cors_origins)),
@@ -422,7 +420,11 @@ impl Daemon {
 impl Daemon {
     /// What is shown goes into the database; what it does not take in time is in the journal for the next start.
     async fn flush(&self) {
-        let drained = tokio::time::timeout(LAST_ANSWERS, self.market.write_behind().drain()).await;
+        let last = async {
+            self.market.let_go().await;
+            self.market.write_behind().drain().await
+        };
+        let drained = tokio::time::timeout(LAST_ANSWERS, last).await;
         if !matches!(drained, Ok(Ok(_))) {
             let cycles = self.market.store_lag().cycles;
             warn!(cycles, "the database has not taken every cycle; the next start stores them from the journal");
@@ -446,11 +448,6 @@ fn renewals_of(config: &Config, parts: &Parts, inbox: &InboxParts) -> Result<Arc
 fn site_of(config: &Config) -> Result<Option<SiteClient>, StartError> {
     let Some((url, secret)) = config.site.renews_at.as_ref().zip(config.cron_secrets.first()) else { return Ok(None) };
     Ok(Some(SiteClient::new(url, secret.clone())?))
-}
-
-fn dunning_of(config: &Config, parts: &Parts) -> Arc<Dunning> {
-    let (store, clock) = (parts.store.clone(), Arc::clone(&parts.clock));
-    Arc::new(Dunning { store, clock, days: config.site.dunning_days.clone() })
 }
 
 fn calendar_keeper(config: &Config, parts: &Parts, nudge: Arc<Notify>) -> CalendarKeeper {

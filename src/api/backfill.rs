@@ -9,8 +9,9 @@ use poem::{Body, Request, Response, Result, handler};
 use serde::Deserialize;
 
 use super::App;
+use super::cached::respond_now;
 use super::error::Problem;
-use super::schedule::{read_needed, respond};
+use super::schedule::read_needed;
 use crate::jobs::{BackfillError, BackfillRequest};
 
 /// The longest one unit may take, the waiting for the quota included; then the caller asks again.
@@ -41,7 +42,7 @@ pub async fn backfill(app: Data<&Arc<App>>, request: &Request, body: Body) -> Re
         app.market.backfill_next(&asked, app.clock.now() + WITHIN).await
     };
     let plan = plan.map_err(|fault| problem(&fault))?;
-    Ok(respond(&plan))
+    Ok(respond_now(&plan))
 }
 
 fn problem(fault: &BackfillError) -> Problem {

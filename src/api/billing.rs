@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use poem::http::{StatusCode, header};
+use poem::http::StatusCode;
 use poem::web::Data;
 use poem::{Body, Request, Response, Result, handler};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::App;
+use super::cached::respond_now;
 use super::error::Problem;
 use super::guard::{check_cron_secret, read_body};
+use super::query::bad_parameter;
 use crate::jobs::dunning::{Dunned, Reminded};
 use crate::jobs::renewals::{Outcome, Renewed, Request as RenewalRequest, Summary};
 use crate::scheduler::{JobError, Living, Place};
@@ -40,12 +42,7 @@ struct Answer {
 #[handler]
 pub async fn process_renewals(app: Data<&Arc<App>>, request: &Request, body: Body) -> Result<Response> {
     check_cron_secret(&app, request)?;
-    let asked = read(&app, body).await?;
-    let limit = asked.limit.unwrap_or(app.renewals.limit);
-    if !(1..=app.renewals.limit).contains(&limit) {
-        let detail = format!("limit must be a whole number from 1 to {}", app.renewals.limit);
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_parameter", detail).into());
-    }
+    let (asked, limit) = read(&app, body).await?;
     let (run_id, renewed) = if asked.dry_run {
         let request = RenewalRequest { run_id: Uuid::nil(), limit, dry_run: true };
         (None, app.renewals.process(request).await.map_err(|fault| database_away(&fault))?)
@@ -55,8 +52,7 @@ pub async fn process_renewals(app: Data<&Arc<App>>, request: &Request, body: Bod
     };
     let Renewed { summary, results } = renewed;
     let answer = Answer { success: true, dry_run: asked.dry_run, run_id, summary, count: results.len(), results };
-    let response = Response::builder().header(header::CACHE_CONTROL, "no-store").content_type("application/json");
-    Ok(response.body(serde_json::to_vec(&answer).unwrap_or_default()))
+    Ok(respond_now(&answer))
 }
 
 #[derive(Serialize)]
@@ -80,19 +76,13 @@ struct DunningSummary {
 #[handler]
 pub async fn process_dunning(app: Data<&Arc<App>>, request: &Request, body: Body) -> Result<Response> {
     check_cron_secret(&app, request)?;
-    let asked = read(&app, body).await?;
-    let limit = asked.limit.unwrap_or(app.renewals.limit);
-    if !(1..=app.renewals.limit).contains(&limit) {
-        let detail = format!("limit must be a whole number from 1 to {}", app.renewals.limit);
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_parameter", detail).into());
-    }
+    let (asked, limit) = read(&app, body).await?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let Dunned { processed, notified, results } =
         app.dunning.process(limit, asked.dry_run).await.map_err(|fault| database_away(&fault))?;
     let (dry_run, summary, count) = (asked.dry_run, DunningSummary { processed, notified }, results.len());
     let answer = DunningAnswer { success: true, dry_run, processed, notified, summary, count, results };
-    let response = Response::builder().header(header::CACHE_CONTROL, "no-store").content_type("application/json");
-    Ok(response.body(serde_json::to_vec(&answer).unwrap_or_default()))
+    Ok(respond_now(&answer))
 }
 
 /// The same run as at 03:00, with a row of its own in the ledger. It goes on in a task of its own: a caller that hangs up
@@ -123,7 +113,17 @@ async fn run(app: &Arc<App>, limit: u32) -> Result<(Uuid, Renewed), Problem> {
     ended.map(|renewed| (run_id, renewed)).map_err(|fault| database_away(&fault))
 }
 
-async fn read(app: &App, body: Body) -> Result<Asked, Problem> {
+/// What is asked for, and how many at most.
+async fn read(app: &App, body: Body) -> Result<(Asked, u32), Problem> {
+    let (asked, most) = (read_asked(app, body).await?, app.renewals.limit);
+    let limit = asked.limit.unwrap_or(most);
+    if !(1..=most).contains(&limit) {
+        return Err(bad_parameter(&format!("limit must be a whole number from 1 to {most}")));
+    }
+    Ok((asked, limit))
+}
+
+async fn read_asked(app: &App, body: Body) -> Result<Asked, Problem> {
     let bytes = read_body(app, body).await?;
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Asked::default());

@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use poem::Response;
 use poem::http::header::{self, HeaderName};
 use poem::http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Serialize;
 
 use super::accept::Encodings;
 use crate::ingest::Published;
@@ -34,6 +35,12 @@ pub fn max_age_holds(published: &Published, now: DateTime<Utc>) -> Duration {
     let left = (published.next_cycle - now).to_std().unwrap_or_default();
     let of_this_second = Duration::from_nanos(u64::from(left.subsec_nanos()));
     if of_this_second.is_zero() { Duration::from_secs(1) } else { of_this_second }
+}
+
+/// Answers with what is true at this moment, for nobody to keep.
+pub fn respond_now(body: &impl Serialize) -> Response {
+    let response = Response::builder().header(header::CACHE_CONTROL, "no-store").content_type("application/json");
+    response.body(serde_json::to_vec(body).unwrap_or_default())
 }
 
 /// Answers with a body that follows from its inputs alone: the tag is its hash.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use chrono::NaiveDate;
-use poem::http::{StatusCode, header};
+use poem::http::StatusCode;
 use poem::web::{Data, Path};
 use poem::{Body, Request, Response, Result, handler};
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::App;
+use super::cached::respond_now;
 use super::calendar;
 use super::error::Problem;
 use super::guard::{check_operator, read_body};
@@ -90,7 +91,7 @@ pub async fn list(app: Data<&Arc<App>>, Path(mic): Path<String>, request: &Reque
         calendar_version: calendar.version().to_owned(),
         calendar_hash: calendar.hash().to_owned(),
     };
-    Ok(respond(StatusCode::OK, &list))
+    Ok(respond_now(&list))
 }
 
 /// Whether a row is told of the venue itself, or of the market it belongs to.
@@ -214,12 +215,9 @@ fn answer(app: &App, mic: &str, changed: Changed, status: StatusCode, dry_run: b
         calendar_version: calendar.version().to_owned(),
         calendar_hash: calendar.hash().to_owned(),
     };
-    respond(status, &answer)
-}
-
-fn respond(status: StatusCode, value: &impl Serialize) -> Response {
-    let response = Response::builder().status(status).header(header::CACHE_CONTROL, "no-store");
-    response.content_type("application/json").body(serde_json::to_vec(value).unwrap_or_default())
+    let mut response = respond_now(&answer);
+    response.set_status(status);
+    response
 }
 
 fn bad_body(fault: &str) -> Problem {

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use poem::http::{StatusCode, header};
 use poem::{Body, Endpoint, Request, Result};
 use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::App;
 use super::error::Problem;
 use crate::metrics;
+use crate::webhooks::json;
 
 /// Refuses requests for host names this daemon does not answer to, before anything else looks at them.
 pub struct KnownHosts<E> {
@@ -122,6 +124,17 @@ pub async fn read_body(app: &App, body: Body) -> Result<Vec<u8>, Problem> {
             Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "slow_body", "the body did not come in time"))
         }
     }
+}
+
+/// Reads a body that is one JSON object, with no name in it twice.
+///
+/// # Errors
+/// As [`read_body`], and 400 `bad_body`.
+pub async fn read_object<T: DeserializeOwned>(app: &App, body: Body) -> Result<T, Problem> {
+    let bytes = read_body(app, body).await?;
+    let refused = |fault: String| Problem::new(StatusCode::BAD_REQUEST, "bad_body", format!("the body: {fault}"));
+    let value = json::parse(&bytes).map_err(|fault| refused(fault.detail))?;
+    serde_json::from_value(value).map_err(|fault| refused(fault.to_string()))
 }
 
 /// Digests are compared, so that not even the length of a secret shows; every secret is looked at, whichever matched.

@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use poem::http::{StatusCode, header};
 use poem::web::{Data, Path};
 use poem::{Body, Request, Response, Result, handler};
 use serde_json::{Value, json};
 
 use super::App;
+use super::cached::respond_now;
 use super::error::Problem;
-use super::guard::{check_operator, read_body};
+use super::guard::{check_operator, read_object};
 use super::query::{Query, bad_parameter};
 use crate::jobs::outbox::{RetryRefusal, RetryRequest, retry};
 use crate::mail::Letter;
 use crate::store::StoreError;
-use crate::webhooks::json as strict;
 
 /// How soon a caller may try again when the database is away.
 const RETRY_SECONDS: u64 = 30;
@@ -27,14 +26,11 @@ const MOST_ROWS: u32 = 1_000;
 pub async fn list(app: Data<&Arc<App>>, request: &Request) -> Result<Response> {
     check_operator(&app, request)?;
     let query = Query::of(request.uri(), &["state", "limit"])?;
-    let limit = query.parsed("limit", "a whole number")?.unwrap_or(100);
-    if !(1..=MOST_ROWS).contains(&limit) {
-        return Err(bad_parameter(&format!("limit must be a whole number from 1 to {MOST_ROWS}")).into());
-    }
+    let limit = query.limit(100, MOST_ROWS)?;
     let state = query.parsed("state", "a state such as failed")?;
     let letters = app.store.letters(state, limit).await.map_err(|fault| database_away(&fault))?;
     let backlog = app.store.letter_backlog().await.map_err(|fault| database_away(&fault))?;
-    Ok(respond(&json!({ "letters": letters, "backlog": backlog })))
+    Ok(respond_now(&json!({ "letters": letters, "backlog": backlog })))
 }
 
 /// One letter, with its words.
@@ -50,17 +46,14 @@ pub async fn show(app: Data<&Arc<App>>, Path(id): Path<String>, request: &Reques
     whole["subject"] = json!(letter.as_ref().map(|letter| letter.subject));
     whole["text"] = json!(letter.as_ref().and_then(|letter| letter.plain().ok()));
     whole["html"] = json!(letter.as_ref().and_then(|letter| letter.html().ok()));
-    Ok(respond(&whole))
+    Ok(respond_now(&whole))
 }
 
 /// Lets letters wait for their turn again.
 #[handler]
 pub async fn again(app: Data<&Arc<App>>, request: &Request, body: Body) -> Result<Response> {
     check_operator(&app, request)?;
-    let bytes = read_body(&app, body).await?;
-    let refused = |fault: String| Problem::new(StatusCode::BAD_REQUEST, "bad_body", format!("the body: {fault}"));
-    let value = strict::parse(&bytes).map_err(|fault| refused(fault.detail))?;
-    let asked: RetryRequest = serde_json::from_value(value).map_err(|fault| refused(fault.to_string()))?;
+    let asked: RetryRequest = read_object(&app, body).await?;
     let done = retry(&app.store, &asked, app.clock.now()).await.map_err(|fault| match fault {
         RetryRefusal::Misuse(detail) => bad_parameter(&detail),
         RetryRefusal::NotFound(_) => Problem::not_found(fault.to_string()),
@@ -69,12 +62,7 @@ pub async fn again(app: Data<&Arc<App>>, request: &Request, body: Body) -> Resul
     if !done.dry_run {
         tracing::info!(letters = done.retried, "an operator lets letters wait for their turn again");
     }
-    Ok(respond(&done))
-}
-
-fn respond(body: &impl serde::Serialize) -> Response {
-    let response = Response::builder().header(header::CACHE_CONTROL, "no-store").content_type("application/json");
-    response.body(serde_json::to_vec(body).unwrap_or_default())
+    Ok(respond_now(&done))
 }
 
 fn database_away(fault: &StoreError) -> Problem {

@@ -51,7 +51,19 @@ impl Query {
         text.parse().map(Some).map_err(|_| bad_parameter(&format!("{name}={text:?} is not {form}")))
     }
 
-    /// The same for one that must be there.
+    /// `limit`: how many rows are wanted, `usual` if it is not said, `most` at most.
+    ///
+    /// # Errors
+    /// 400 `bad_parameter`.
+    pub fn limit(&self, usual: u32, most: u32) -> Result<u32, Problem> {
+        let limit = self.parsed("limit", "a whole number")?.unwrap_or(usual);
+        if (1..=most).contains(&limit) {
+            return Ok(limit);
+        }
+        Err(bad_parameter(&format!("limit must be a whole number from 1 to {most}")))
+    }
+
+    /// The same as [`Query::parsed`] for one that must be there.
     ///
     /// # Errors
     /// 400 `bad_parameter`.

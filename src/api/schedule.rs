@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use poem::http::{StatusCode, header};
+use poem::http::StatusCode;
 use poem::web::{Data, Path};
 use poem::{Body, Request, Response, Result, handler};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::App;
+use super::cached::respond_now;
 use super::error::Problem;
 use super::guard::{check_operator, read_body};
 use super::query::{Query, bad_parameter};
@@ -71,7 +72,7 @@ pub async fn jobs(app: Data<&Arc<App>>, request: &Request) -> Result<Response> {
     check_operator(&app, request)?;
     Query::of(request.uri(), &[])?;
     let jobs = app.operations.jobs().await.map_err(problem)?;
-    Ok(respond(&json!({ "jobs": jobs })))
+    Ok(respond_now(&json!({ "jobs": jobs })))
 }
 
 /// The next fires of all jobs or of one: `limit`, `after`, `job`.
@@ -79,7 +80,7 @@ pub async fn jobs(app: Data<&Arc<App>>, request: &Request) -> Result<Response> {
 pub async fn next(app: Data<&Arc<App>>, request: &Request) -> Result<Response> {
     check_operator(&app, request)?;
     let query = Query::of(request.uri(), &["limit", "after", "job"])?;
-    let limit = limit(&query, 10)?;
+    let limit = query.limit(10, MOST_ROWS)?;
     let after = query.parsed("after", INSTANT)?.unwrap_or(app.clock.now());
     let mut table = app.operations.table.clone();
     if let Some(job) = query.text("job") {
@@ -89,7 +90,7 @@ pub async fn next(app: Data<&Arc<App>>, request: &Request) -> Result<Response> {
     let calendar = app.calendar.load();
     let fires = fires(&table, &calendar, after, DateTime::<Utc>::MAX_UTC).take(limit as usize);
     let fires: Vec<_> = fires.map(|fire| json!({ "at": fire.slot, "job": fire.job })).collect();
-    Ok(respond(&json!({ "next": fires, "calendar_version": calendar.version() })))
+    Ok(respond_now(&json!({ "next": fires, "calendar_version": calendar.version() })))
 }
 
 /// The slots of `[from, to)` that have no row in the ledger.
@@ -99,7 +100,7 @@ pub async fn verify(app: Data<&Arc<App>>, request: &Request) -> Result<Response>
     let query = Query::of(request.uri(), &["from", "to"])?;
     let (from, to) = (query.needed("from", INSTANT)?, query.needed("to", INSTANT)?);
     let (expected, missing) = app.operations.verify(from, to).await.map_err(problem)?;
-    Ok(respond(&json!({ "expected": expected, "missing": missing })))
+    Ok(respond_now(&json!({ "expected": expected, "missing": missing })))
 }
 
 /// Leaves the slots of a job out.
@@ -145,10 +146,10 @@ pub async fn runs(app: Data<&Arc<App>>, request: &Request) -> Result<Response> {
         state: query.parsed::<RunState>("state", "a state such as failed")?,
         from: query.parsed("from", INSTANT)?,
         to: query.parsed("to", INSTANT)?,
-        limit: limit(&query, 100)?,
+        limit: query.limit(100, MOST_ROWS)?,
     };
     let runs = app.store.list_runs(&filter).await.map_err(Refusal::from).map_err(problem)?;
-    Ok(respond(&json!({ "runs": runs })))
+    Ok(respond_now(&json!({ "runs": runs })))
 }
 
 /// One row and its attempts.
@@ -159,7 +160,7 @@ pub async fn show(app: Data<&Arc<App>>, Path(id): Path<String>, request: &Reques
     let id = run_id(&id)?;
     let found = app.store.run(id).await.map_err(Refusal::from).map_err(problem)?;
     let (row, attempts) = found.ok_or_else(|| problem(Refusal::NoSuchRun(id)))?;
-    Ok(respond(&json!({ "run": row, "attempts": attempts })))
+    Ok(respond_now(&json!({ "run": row, "attempts": attempts })))
 }
 
 /// Tries a run again.
@@ -177,14 +178,6 @@ pub async fn cancel(app: Data<&Arc<App>>, Path(id): Path<String>, request: &Requ
 }
 
 const INSTANT: &str = "an instant such as 2027-03-15T14:00:00Z";
-
-fn limit(query: &Query, usual: u32) -> Result<u32, Problem> {
-    let limit = query.parsed("limit", "a whole number")?.unwrap_or(usual);
-    if (1..=MOST_ROWS).contains(&limit) {
-        return Ok(limit);
-    }
-    Err(bad_parameter(&format!("limit must be a whole number from 1 to {MOST_ROWS}")))
-}
 
 fn run_id(text: &str) -> Result<Uuid, Problem> {
     text.parse().map_err(|_| Problem::not_found("there is no such run"))
@@ -207,7 +200,7 @@ async fn act(app: &Arc<App>, verb: &Verb, dry_run: bool) -> Result<Response> {
     if !dry_run {
         app.planner.notify_one();
     }
-    Ok(respond(&answer))
+    Ok(respond_now(&answer))
 }
 
 /// The body of an operator's call; an empty one is an object without members.
@@ -242,10 +235,4 @@ fn problem(refusal: Refusal) -> Problem {
             Problem::unavailable("database_unavailable", detail, RETRY_DATABASE_SECONDS)
         }
     }
-}
-
-/// Not kept by anybody.
-pub(super) fn respond(body: &impl Serialize) -> Response {
-    let response = Response::builder().header(header::CACHE_CONTROL, "no-store").content_type("application/json");
-    response.body(serde_json::to_vec(body).unwrap_or_default())
 }

@@ -10,13 +10,14 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::App;
+use super::cached::respond_now;
 use super::error::Problem;
-use super::guard::{check_operator, read_body};
+use super::guard::{check_operator, read_body, read_object};
 use super::query::{Query, bad_parameter};
 use crate::jobs::{NotStored, replay};
 use crate::metrics;
 use crate::store::{EventFilter, Intake, NewEvent, NewRefusal, StoreError};
-use crate::webhooks::{Delivery, Envelope, Fault, Refusal, Verdict, json, standard};
+use crate::webhooks::{Delivery, Envelope, Fault, Refusal, Verdict, standard};
 
 /// How soon a sender may try again what could not be stored or decided.
 const RETRY_SECONDS: u64 = 30;
@@ -194,10 +195,7 @@ fn kept(headers: &HeaderMap) -> String {
 pub async fn list(app: Data<&Arc<App>>, request: &Request) -> Result<Response> {
     check_operator(&app, request)?;
     let query = Query::of(request.uri(), &["status", "source", "event_id", "since", "limit"])?;
-    let limit = query.parsed("limit", "a whole number")?.unwrap_or(100);
-    if !(1..=MOST_ROWS).contains(&limit) {
-        return Err(bad_parameter(&format!("limit must be a whole number from 1 to {MOST_ROWS}")).into());
-    }
+    let limit = query.limit(100, MOST_ROWS)?;
     let filter = EventFilter {
         source: query.text("source").map(str::to_owned),
         status: query.parsed("status", "a state such as failed")?,
@@ -207,7 +205,7 @@ pub async fn list(app: Data<&Arc<App>>, request: &Request) -> Result<Response> {
     };
     let events = app.store.list_events(&filter).await.map_err(|fault| database_away(&fault))?;
     let backlog = app.store.events_backlog().await.map_err(|fault| database_away(&fault))?;
-    Ok(respond(&json!({ "webhooks": events, "backlog": backlog })))
+    Ok(respond_now(&json!({ "webhooks": events, "backlog": backlog })))
 }
 
 /// One event, with what was sent.
@@ -222,17 +220,14 @@ pub async fn show(app: Data<&Arc<App>>, Path(id): Path<String>, request: &Reques
     whole["effect"] = json!(parsed(found.row.effect));
     whole["headers"] = json!(parsed(found.headers));
     whole["body"] = json!(found.body);
-    Ok(respond(&whole))
+    Ok(respond_now(&whole))
 }
 
 /// Applies events again.
 #[handler]
 pub async fn again(app: Data<&Arc<App>>, request: &Request, body: Body) -> Result<Response> {
     check_operator(&app, request)?;
-    let bytes = read_body(&app, body).await?;
-    let refused = |fault: String| Problem::new(StatusCode::BAD_REQUEST, "bad_body", format!("the body: {fault}"));
-    let value = json::parse(&bytes).map_err(|fault| refused(fault.detail))?;
-    let asked: replay::Request = serde_json::from_value(value).map_err(|fault| refused(fault.to_string()))?;
+    let asked: replay::Request = read_object(&app, body).await?;
     let (store, now) = (app.store.clone(), app.clock.now());
     let done = replay::replay(&store, &asked, now).await.map_err(|fault| match fault {
         replay::Refusal::Misuse(detail) => bad_parameter(&detail),
@@ -243,16 +238,11 @@ pub async fn again(app: Data<&Arc<App>>, request: &Request, body: Body) -> Resul
         tracing::info!(events = done.replayed, "an operator has events applied again");
         app.inbox.nudge().notify_one();
     }
-    Ok(respond(&done))
+    Ok(respond_now(&done))
 }
 
 /// The most rows of one answer.
 const MOST_ROWS: u32 = 1_000;
-
-fn respond(body: &impl serde::Serialize) -> Response {
-    let response = Response::builder().header(header::CACHE_CONTROL, "no-store").content_type("application/json");
-    response.body(serde_json::to_vec(body).unwrap_or_default())
-}
 
 fn database_away(fault: &StoreError) -> Problem {
     tracing::error!(error = %fault, "an operator's call about the inbox failed");

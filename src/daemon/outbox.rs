@@ -1,10 +1,10 @@
-//! What brings letters to the mail server, put together.
+//! What writes reminders, and what brings letters to the mail server, put together.
 
 use std::sync::Arc;
 
 use super::Parts;
 use crate::config::Config;
-use crate::jobs::Outbox;
+use crate::jobs::{Dunning, Outbox};
 use crate::mail::Mailer;
 
 /// Makes it.
@@ -18,4 +18,10 @@ pub(super) fn of(config: &Config, parts: &Parts) -> Outbox {
         keep_trying: config.mail.keep_trying,
         nudge: parts.store.letters_written(),
     }
+}
+
+/// Who writes reminders.
+pub(super) fn reminders(config: &Config, parts: &Parts) -> Arc<Dunning> {
+    let (store, clock) = (parts.store.clone(), Arc::clone(&parts.clock));
+    Arc::new(Dunning { store, clock, days: config.site.dunning_days.clone() })
 }

@@ -17,10 +17,24 @@ impl Ingest {
     }
 }
 
+impl MarketData {
+    /// Waits until no cycle holds anything any more: one that is cut off lets go a moment after its run has ended. None may begin.
+    pub async fn let_go(&self) {
+        self.under_way.close();
+        self.under_way.wait().await;
+    }
+}
+
 impl Job for Ingest {
     fn run(self: Arc<Self>, context: RunContext) -> RunFuture {
         Box::pin(async move {
-            let cycle = async move { self.0.cycle(context.id, context.slot, context.deadline).await };
+            let held = self.0.under_way.token();
+            let cycle = async move {
+                let ended = self.0.cycle(context.id, context.slot, context.deadline).await;
+                drop(self);
+                drop(held);
+                ended
+            };
             let summary = make_way(cycle).await?;
             serde_json::to_value(summary).map_err(|fault| JobError::Fail(fault.to_string()))
         })

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 use uuid::Uuid;
 
@@ -60,6 +61,8 @@ pub struct MarketData {
     pub(super) behind: Arc<WriteBehind>,
     pub(super) history: Arc<History>,
     pub(super) attempts: Mutex<Attempts>,
+    /// Cycles, each until it has let go of what it holds.
+    pub(super) under_way: TaskTracker,
     pub(super) delayed: Mutex<bool>,
 }
 
@@ -148,6 +151,7 @@ impl MarketData {
             behind: Arc::new(behind),
             history: Arc::new(history),
             attempts: Mutex::default(),
+            under_way: TaskTracker::new(),
             delayed: Mutex::default(),
         }
     }

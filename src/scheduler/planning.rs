@@ -70,8 +70,6 @@ impl Planner {
         }
         begun = self.write(batch, begun, &calendar, term).await?;
         self.act_on(begun, &calendar, term).await;
-        // What was begun has its turn before the ends that wait are written.
-        tokio::task::yield_now().await;
         Ok(())
     }
 

@@ -1,14 +1,15 @@
 //! The rows of an account's money.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::billing::Cause;
 use super::dialect::{Handle, Tx, by_engine, on};
+use super::outbox::write_letters;
 use super::{StoreError, cancellations, referrals};
 use crate::billing::{
-    Account, BillingCycle, Change, Choice, Effect, Event, Facts, FreeMonth, Lapse, Letter, Link, Money, Opening,
-    Payment, Reversal, Subscription, Terms, What,
+    Account, BillingCycle, Change, Choice, Effect, Event, Facts, FreeMonth, Lapse, Link, Money, Opening, Payment,
+    Reversal, Subscription, Terms, What,
 };
 
 /// A subscription as it is stored, not yet understood.
@@ -216,7 +217,7 @@ pub(super) async fn write_effect(
         },
         Effect::Mail(letter) => match account {
             Some((user_id, Account { subscription: Some(subscription), .. })) => {
-                write_letter(tx, user_id, subscription, *letter, now).await
+                write_letters(tx, &[(user_id, subscription, *letter)], now).await
             }
             _ => Ok(()),
         },
@@ -306,22 +307,6 @@ async fn write_flag(
     const SQL: &str =
         "INSERT INTO billing_flags (id, account, code, detail, cause, at) VALUES ($1, $2, $3, $4, $5, $6)";
     on!(tx.handle(), SQL, [Uuid::now_v7().to_string(), user_id, code, detail, &cause.cause, now]).map(|_| ())
-}
-
-/// A letter about a period is written once for each step, however often its cause is told.
-async fn write_letter(
-    tx: &mut Tx,
-    user_id: &str,
-    subscription: &Subscription,
-    letter: Letter,
-    now: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    const SQL: &str = "INSERT INTO outbox (id, account, period, step, recipient, details, state, attempts, next_attempt_at, \
-         created_at) VALUES ($1, $2, $3, $4, (SELECT email FROM accounts WHERE user_id = $2), $5, 'waiting', 0, $6, $6) \
-         ON CONFLICT (account, period, step) DO NOTHING";
-    let period = subscription.current_period_end.to_rfc3339_opts(SecondsFormat::Secs, true);
-    let details = super::audit::picture(subscription);
-    on!(tx.handle(), SQL, [Uuid::now_v7().to_string(), user_id, period, letter.name(), details, now]).map(|_| ())
 }
 
 /// Writes where a subscription stands; the first time, its row.

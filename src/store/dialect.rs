@@ -152,3 +152,28 @@ macro_rules! on {
     };
 }
 pub(super) use on;
+
+/// One statement with many rows, on either engine.
+macro_rules! write_rows {
+    ($tx:expr, $head:expr, $rows:expr, |$row:ident, $item:ident| $binds:block, $tail:expr) => {
+        match $tx.handle() {
+            $crate::store::dialect::Handle::Sqlite(connection, deadline) => {
+                let mut builder = sqlx::QueryBuilder::<sqlx::Sqlite>::new($head);
+                builder.push_values($rows, |mut $row, $item| $binds);
+                builder.push($tail);
+                $crate::store::dialect::within(deadline, builder.build().execute(connection))
+                    .await
+                    .map(|done| done.rows_affected())
+            }
+            $crate::store::dialect::Handle::Postgres(connection, route) => {
+                let mut builder = sqlx::QueryBuilder::<sqlx::Postgres>::new($head);
+                builder.push_values($rows, |mut $row, $item| $binds);
+                builder.push($tail);
+                $crate::store::dialect::within(route.deadline, builder.build().persistent(false).execute(connection))
+                    .await
+                    .map(|done| done.rows_affected())
+            }
+        }
+    };
+}
+pub(super) use write_rows;

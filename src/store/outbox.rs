@@ -6,8 +6,9 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::dialect::{by_engine, on};
+use super::dialect::{Tx, by_engine, on, write_rows};
 use super::{Store, StoreError};
+use crate::billing::{Letter, Subscription};
 
 /// Where a letter is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize)]
@@ -359,4 +360,35 @@ impl Store {
         }
         Ok(new)
     }
+}
+
+/// Writes letters about periods, each once for its account, period and step, however often its cause is told; to be sent to whatever
+/// address the account has. Many at once: in a night when many subscriptions end, most of what is written is letters.
+pub(super) async fn write_letters(
+    tx: &mut Tx,
+    letters: &[(&str, &Subscription, Letter)],
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    if letters.is_empty() {
+        return Ok(());
+    }
+    write_rows!(
+        tx,
+        "INSERT INTO outbox (id, account, period, step, recipient, details, state, attempts, next_attempt_at, created_at) \
+         WITH letters (id, account, period, step, details, at) AS (",
+        letters,
+        |values, letter| {
+            let (user_id, of, letter) = letter;
+            values
+                .push_bind(Uuid::now_v7().to_string())
+                .push_bind((*user_id).to_owned())
+                .push_bind(of.current_period_end.to_rfc3339_opts(SecondsFormat::Secs, true))
+                .push_bind(letter.name())
+                .push_bind(super::audit::picture(of))
+                .push_bind(now);
+        },
+        ") SELECT id, account, period, step, (SELECT email FROM accounts WHERE user_id = account), details, 'waiting', 0, at, at \
+         FROM letters WHERE id IS NOT NULL ON CONFLICT (account, period, step) DO NOTHING"
+    )
+    .map(|_| ())
 }

@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::audit::{AuditRow, Entry};
 use super::billing::{Cause, settle_in};
-use super::dialect::{Handle, Tx, by_engine, on, within};
+use super::dialect::{Tx, by_engine, on, write_rows};
+use super::outbox::write_letters;
 use super::subscriptions::{lock_due, lock_one};
 use super::{DueSubscription, Store, StoreError};
 use crate::billing::{Confirmation, Decision, Letter, Rules, Subscription, decide};
@@ -37,28 +38,6 @@ struct Decided {
     before: Subscription,
     after: Subscription,
     decision: Decision,
-}
-
-/// One statement with many rows, on either engine.
-macro_rules! write_rows {
-    ($tx:expr, $head:expr, $rows:expr, |$row:ident, $item:ident| $binds:block, $tail:expr) => {
-        match $tx.handle() {
-            Handle::Sqlite(connection, deadline) => {
-                let mut builder = sqlx::QueryBuilder::<sqlx::Sqlite>::new($head);
-                builder.push_values($rows, |mut $row, $item| $binds);
-                builder.push($tail);
-                within(deadline, builder.build().execute(connection)).await.map(|done| done.rows_affected())
-            }
-            Handle::Postgres(connection, route) => {
-                let mut builder = sqlx::QueryBuilder::<sqlx::Postgres>::new($head);
-                builder.push_values($rows, |mut $row, $item| $binds);
-                builder.push($tail);
-                within(route.deadline, builder.build().persistent(false).execute(connection))
-                    .await
-                    .map(|done| done.rows_affected())
-            }
-        }
-    };
 }
 
 impl Store {
@@ -205,7 +184,9 @@ async fn write_decisions(tx: &mut Tx, decided: &[&Decided], row: &RenewalRow, ru
     write_renewals(tx, decided, row).await?;
     write_credits(tx, decided, row, rules).await?;
     write_audit(tx, decided, row).await?;
-    write_letters(tx, decided, row).await
+    let letters: Vec<_> =
+        decided.iter().filter_map(|one| Some((one.due.user_id.as_str(), &one.after, one.letter()?))).collect();
+    write_letters(tx, &letters, now).await
 }
 
 /// A period has one outcome. What was in doubt, or unpaid until a credit or a payment came, gets it later.
@@ -319,33 +300,6 @@ async fn write_audit(tx: &mut Tx, decided: &[&Decided], row: &RenewalRow) -> Res
                 .push_bind(one.hash);
         },
         ""
-    )
-    .map(|_| ())
-}
-
-/// Letters as an event writes them, many at once: in a night when many subscriptions end, most of what is written is letters.
-async fn write_letters(tx: &mut Tx, decided: &[&Decided], row: &RenewalRow) -> Result<(), StoreError> {
-    let letters: Vec<_> = decided.iter().filter_map(|one| Some((one, one.letter()?))).collect();
-    if letters.is_empty() {
-        return Ok(());
-    }
-    write_rows!(
-        tx,
-        "INSERT INTO outbox (id, account, period, step, recipient, details, state, attempts, next_attempt_at, created_at) \
-         WITH letters (id, account, period, step, details, at) AS (",
-        letters,
-        |values, letter| {
-            let (one, letter) = letter;
-            values
-                .push_bind(Uuid::now_v7().to_string())
-                .push_bind(one.due.user_id.clone())
-                .push_bind(one.after.current_period_end.to_rfc3339_opts(SecondsFormat::Secs, true))
-                .push_bind(letter.name())
-                .push_bind(super::audit::picture(&one.after))
-                .push_bind(row.decided_at);
-        },
-        ") SELECT id, account, period, step, (SELECT email FROM accounts WHERE user_id = account), details, 'waiting', 0, at, at \
-         FROM letters WHERE id IS NOT NULL ON CONFLICT (account, period, step) DO NOTHING"
     )
     .map(|_| ())
 }

@@ -9,7 +9,7 @@ use bellwether::clock::{Clock, SharedClock, SimClock};
 use bellwether::config::{Config, DatabaseTarget, Environment};
 use bellwether::daemon::Daemon;
 use bellwether::store::{Access, JobRun, RunFilter, RunState, Store};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use sqlx::{ConnectOptions, Connection, Executor};
 use tempfile::TempDir;
@@ -164,14 +164,8 @@ impl World {
 
     /// Starts a daemon here.
     pub async fn start(&self) -> Running {
-        // What the daemon before had under way in this process may hold its database for a moment longer than that daemon.
-        for _ in 0..200 {
-            match Daemon::start(self.config(), Arc::clone(&self.clock) as SharedClock).await {
-                Err(fault) if format!("{fault:?}").contains("InUse") => pause().await,
-                daemon => return Running { http: client(), daemon: daemon.unwrap() },
-            }
-        }
-        panic!("the database is still held a second after its daemon was stopped");
+        let daemon = Daemon::start(self.config(), Arc::clone(&self.clock) as SharedClock).await.unwrap();
+        Running { http: client(), daemon }
     }
 
     /// Starts a daemon on threads of its own, so that it can be killed like a process.
@@ -201,6 +195,22 @@ impl World {
     /// Waits until no run is under way: a cycle is shown before its run has ended, and a slot that meets a run is left out.
     pub async fn nothing_is_under_way(&self, running: &Running) {
         eventually("nothing is under way", async || running.daemon.scheduler.running() == 0).await;
+    }
+
+    /// Lets the cycle of one slot run to its end, and gives the ledger's report of it; null where it failed.
+    pub async fn cycle(&self, running: &Running, at: &str) -> Value {
+        self.nothing_is_under_way(running).await;
+        self.clock.advance_to(instant(at));
+        eventually("the slot has ended", async || {
+            self.clock.advance(TimeDelta::milliseconds(100));
+            let runs = self.ledger(running, "ingest").await;
+            runs.last().is_some_and(|run| {
+                run.scheduled_for == instant(at) && ![RunState::Running, RunState::Queued].contains(&run.state)
+            })
+        })
+        .await;
+        let run = self.ledger(running, "ingest").await.pop().unwrap();
+        run.stats.map_or(Value::Null, |report| serde_json::from_str(&report).unwrap())
     }
 
     /// The ledger of one job, oldest slot first, a line a row.

@@ -9,7 +9,7 @@ use bellwether::store::RunState;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
 
-use crate::harness::{Engine, Running, World, eventually, instant, write_universe};
+use crate::harness::{Engine, World, eventually, instant, write_universe};
 use crate::sim_host::{Answer, Asked, SimHost, Trouble};
 
 const KEY: &str = "canary-alpaca-id";
@@ -119,22 +119,6 @@ fn names(symbols: &[&str]) -> BTreeSet<String> {
     symbols.iter().map(|symbol| (*symbol).to_owned()).collect()
 }
 
-/// Runs the slot and gives the ledger's report of it.
-async fn slot(market: &Market, running: &Running, at: &str) -> Value {
-    market.world.nothing_is_under_way(running).await;
-    market.world.clock.advance_to(instant(at));
-    eventually("the slot has ended", async || {
-        market.world.clock.advance(TimeDelta::milliseconds(100));
-        let runs = market.world.ledger(running, "ingest").await;
-        runs.last().is_some_and(|run| {
-            run.scheduled_for == instant(at) && ![RunState::Running, RunState::Queued].contains(&run.state)
-        })
-    })
-    .await;
-    let run = market.world.ledger(running, "ingest").await.pop().unwrap();
-    run.stats.map_or(Value::Null, |report| serde_json::from_str(&report).unwrap())
-}
-
 #[tokio::test]
 async fn a_universe_comes_in_batches_under_the_sites_spelling() {
     let mut symbols = numbered(250);
@@ -167,7 +151,7 @@ async fn one_bad_symbol_spoils_no_batch_and_is_named() {
     running.stats().await;
     let first = market.host.calls();
     assert!(first <= 3 + 3 * 14, "{first} calls");
-    let report = slot(&market, &running, "2027-03-15T13:30:00Z").await;
+    let report = market.world.cycle(&running, "2027-03-15T13:30:00Z").await;
     assert_eq!(report["fresh"], 247, "{report}");
     let mut refused: Vec<&str> = report["refused"].as_array().unwrap().iter().map(|s| s.as_str().unwrap()).collect();
     refused.sort_unstable();
@@ -178,9 +162,9 @@ async fn one_bad_symbol_spoils_no_batch_and_is_named() {
     assert_eq!(market.host.calls() - first, 3 + 3);
     // One that is put right comes back.
     market.exchange.lock().unwrap().ill_formed.clear();
-    let report = slot(&market, &running, "2027-03-15T13:33:00Z").await;
+    let report = market.world.cycle(&running, "2027-03-15T13:33:00Z").await;
     assert_eq!((&report["fresh"], &report["refused"]), (&json!(250), &json!([])));
-    let report = slot(&market, &running, "2027-03-15T13:36:00Z").await;
+    let report = market.world.cycle(&running, "2027-03-15T13:36:00Z").await;
     assert_eq!((&report["requests"], &report["cause"]), (&json!(3), &Value::Null));
     running.stop().await;
 }
@@ -209,7 +193,7 @@ async fn thirty_four_dead_symbols_cost_one_call_once() {
     running.stats().await;
     assert_eq!(market.host.calls(), 16 + 1, "what was not answered for is asked for once more");
     for at in ["2027-03-15T13:30:00Z", "2027-03-15T13:33:00Z"] {
-        let report = slot(&market, &running, at).await;
+        let report = market.world.cycle(&running, at).await;
         assert_eq!((&report["requests"], &report["missing"]), (&json!(16), &json!(34)), "{report}");
     }
     running.stop().await;
@@ -223,7 +207,7 @@ async fn a_symbol_that_drops_out_of_an_answer_is_asked_for_once_more() {
     // The first answer lacks everything, as it happens when a server of theirs is restarted.
     market.host.trouble([Trouble::Instead(Answer::ok("{}"))]);
     let calls = market.host.calls();
-    let report = slot(&market, &running, "2027-03-15T13:30:00Z").await;
+    let report = market.world.cycle(&running, "2027-03-15T13:30:00Z").await;
     assert_eq!(report["fresh"], 150, "{report}");
     assert_eq!(market.host.calls() - calls, 3);
     running.stop().await;
@@ -265,7 +249,7 @@ async fn only_the_batch_that_failed_is_tried_again() {
     ] {
         market.host.trouble([trouble.clone()]);
         let calls = market.host.calls();
-        let report = slot(&market, &running, at).await;
+        let report = market.world.cycle(&running, at).await;
         assert_eq!((&report["fresh"], &report["cause"]), (&json!(300), &Value::Null), "{trouble:?}: {report}");
         assert_eq!(market.host.calls() - calls, 4, "{trouble:?}");
         let run = market.world.ledger(&running, "ingest").await.pop().unwrap();
@@ -284,7 +268,7 @@ async fn an_error_inside_of_http_200_and_words_that_are_no_numbers_cost_nobody_e
     let running = market.world.start().await;
     running.stats().await;
     market.host.trouble([Trouble::Instead(Answer::ok(r#"{"code":50010000,"message":"internal server error"}"#))]);
-    let report = slot(&market, &running, "2027-03-15T13:30:00Z").await;
+    let report = market.world.cycle(&running, "2027-03-15T13:30:00Z").await;
     assert_eq!(report["fresh"], 199, "{report}");
     assert_eq!(report["outdated"], 1, "a trade that is three months old is not fresh");
     // NaN stands where a price should be; a snapshot that is a text is none.
@@ -294,7 +278,7 @@ async fn an_error_inside_of_http_200_and_words_that_are_no_numbers_cost_nobody_e
     let all: Vec<String> = (3..100).map(|n| good(&format!("S{n:04}"))).collect();
     let instead = |body: String| Trouble::Instead(Answer::ok(body));
     market.host.trouble([instead(format!("{{{bad},{}}}", all.join(",")))]);
-    let report = slot(&market, &running, "2027-03-15T13:33:00Z").await;
+    let report = market.world.cycle(&running, "2027-03-15T13:33:00Z").await;
     assert_eq!((&report["requests"], &report["invalid"]), (&json!(3), &json!(1)), "{report}");
     let (_, kept) = running.get("/api/stocks/S0000/").await;
     assert_eq!((&kept["data"]["current_price"], &kept["data"]["refreshed"]), (&json!(40.125), &json!(false)));
@@ -310,7 +294,7 @@ async fn what_moved_over_a_quarter_is_asked_for_once_more_and_published_as_it_st
     // One is a mistake that is gone the next moment, one stands.
     market.exchange.lock().unwrap().next_prices = vec![spike("S0010", 4.0), spike("S0250", 60.0), spike("S0250", 60.5)];
     let calls = market.host.calls();
-    let report = slot(&market, &running, "2027-03-15T13:30:00Z").await;
+    let report = market.world.cycle(&running, "2027-03-15T13:30:00Z").await;
     assert_eq!((&report["fresh"], &report["requests"]), (&json!(300), &json!(4)), "{report}");
     let asked = market.host.asked();
     assert_eq!(asked.len() - calls, 4);
@@ -321,7 +305,7 @@ async fn what_moved_over_a_quarter_is_asked_for_once_more_and_published_as_it_st
     assert_eq!((&real["data"]["current_price"], &real["data"]["refreshed"]), (&json!(60.5), &json!(true)));
     // What has been confirmed is believed.
     market.exchange.lock().unwrap().next_prices = vec![spike("S0250", 61.0)];
-    let report = slot(&market, &running, "2027-03-15T13:33:00Z").await;
+    let report = market.world.cycle(&running, "2027-03-15T13:33:00Z").await;
     assert_eq!(report["requests"], 3, "{report}");
     assert_eq!(running.get("/api/stocks/S0250/").await.1["data"]["current_price"], 61.0);
     running.stop().await;
@@ -340,7 +324,7 @@ async fn what_does_not_fit_the_quota_is_said_before_and_each_symbol_has_its_turn
     let mut fresh = BTreeSet::new();
     for at in ["2027-03-15T13:30:00Z", "2027-03-15T13:33:00Z", "2027-03-15T13:36:00Z", "2027-03-15T13:39:00Z"] {
         let calls = market.host.calls();
-        let report = slot(&market, &running, at).await;
+        let report = market.world.cycle(&running, at).await;
         let told = report["does_not_fit"].as_str().unwrap_or_default();
         assert_eq!(
             told,
@@ -364,11 +348,11 @@ async fn a_host_that_is_down_is_left_alone_for_a_while_and_comes_back() {
     let down = || Trouble::Instead(Answer::refused(503, "<html>down</html>"));
     market.host.trouble(std::iter::repeat_with(down).take(7));
     let calls = market.host.calls();
-    slot(&market, &running, "2027-03-15T13:30:00Z").await;
+    market.world.cycle(&running, "2027-03-15T13:30:00Z").await;
     assert_eq!(market.host.calls() - calls, 4, "tried as often as it is configured");
     assert!(running.get("/api/market-stats/").await.1["meta"]["cause"].to_string().contains("alpaca: HTTP 503"));
     // The fifth failure opens the breaker; after its pause one call tries, and again.
-    let report = slot(&market, &running, "2027-03-15T13:33:00Z").await;
+    let report = market.world.cycle(&running, "2027-03-15T13:33:00Z").await;
     assert_eq!(report["fresh"], 100, "{report}");
     let run = market.world.ledger(&running, "ingest").await.pop().unwrap();
     assert!((run.finished_at.unwrap() - run.scheduled_for).num_seconds() >= 15 + 30 + 60, "the pauses were kept");
@@ -394,7 +378,7 @@ async fn a_late_answer_belongs_to_its_own_slot() {
     .await;
     let cause = running.get("/api/market-stats/").await.1["meta"]["cause"].to_string();
     assert!(cause.contains("13:30:00 UTC failed: alpaca: no answer before the cycle's end"), "{cause}");
-    let report = slot(&market, &running, "2027-03-15T13:33:00Z").await;
+    let report = market.world.cycle(&running, "2027-03-15T13:33:00Z").await;
     assert_eq!((&report["fresh"], &report["requests"]), (&json!(100), &json!(1)));
     running.stop().await;
 }

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use bellwether::clock::SharedClock;
-use bellwether::store::RunState;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use crate::harness::{Engine, Running, World, eventually, instant, write_universe};
+use crate::harness::{Engine, World, instant, write_universe};
 use crate::sim_host::{Answer, Asked, SimHost, Trouble};
 
 async fn world(symbols: &[&str], settings: &[(&str, String)]) -> (World, tempfile::NamedTempFile) {
@@ -19,22 +18,6 @@ async fn world(symbols: &[&str], settings: &[(&str, String)]) -> (World, tempfil
         world.set(&format!("BELLWETHER_INGEST__{name}"), value);
     }
     (world, universe)
-}
-
-/// Runs the slot and gives the ledger's report of it.
-async fn slot(world: &World, running: &Running, at: &str) -> Value {
-    world.nothing_is_under_way(running).await;
-    world.clock.advance_to(instant(at));
-    eventually("the slot has ended", async || {
-        world.clock.advance(TimeDelta::milliseconds(100));
-        let runs = world.ledger(running, "ingest").await;
-        runs.last().is_some_and(|run| {
-            run.scheduled_for == instant(at) && ![RunState::Running, RunState::Queued].contains(&run.state)
-        })
-    })
-    .await;
-    let run = world.ledger(running, "ingest").await.pop().unwrap();
-    run.stats.map_or(Value::Null, |report| serde_json::from_str(&report).unwrap())
 }
 
 const SYMBOLS: [&str; 6] = ["AAPL", "ACHR.W", "BAC$K", "BRK.A", "BRK.B", "GONE"];
@@ -78,7 +61,7 @@ async fn tiingos_list_is_read_without_the_raw_fields_of_the_exchange() {
         (&meta["source"], &meta["delay_class"], &meta["licence_class"]),
         (&json!("tiingo"), &json!("real_time"), &json!("display"))
     );
-    let report = slot(&world, &running, "2027-03-15T13:30:00Z").await;
+    let report = world.cycle(&running, "2027-03-15T13:30:00Z").await;
     assert_eq!(
         (&report["fresh"], &report["invalid"], &report["requests"]),
         (&json!(5), &json!(1), &json!(1)),
@@ -91,10 +74,10 @@ async fn tiingos_list_is_read_without_the_raw_fields_of_the_exchange() {
     }
     // A spent quota comes as a text with HTTP 200, and passes.
     host.trouble([Trouble::Instead(Answer::ok("Error: You have run over your hourly request allocation."))]);
-    let report = slot(&world, &running, "2027-03-15T13:33:00Z").await;
+    let report = world.cycle(&running, "2027-03-15T13:33:00Z").await;
     assert_eq!((&report["fresh"], &report["requests"]), (&json!(5), &json!(2)), "{report}");
     host.trouble([Trouble::CutOff]);
-    let report = slot(&world, &running, "2027-03-15T13:36:00Z").await;
+    let report = world.cycle(&running, "2027-03-15T13:36:00Z").await;
     assert_eq!((&report["fresh"], &report["requests"]), (&json!(5), &json!(2)), "{report}");
     running.stop().await;
 }
@@ -116,13 +99,13 @@ async fn a_csv_file_is_read_anew_for_each_cycle() {
     let running = world.start().await;
     assert_eq!(running.stats().await["meta"]["delay_class"], "delayed_15");
     std::fs::write(file.path(), prices(instant("2027-03-15T13:29:59Z"), 11.5)).unwrap();
-    let report = slot(&world, &running, "2027-03-15T13:30:00Z").await;
+    let report = world.cycle(&running, "2027-03-15T13:30:00Z").await;
     assert!(report["cause"].as_str().unwrap().contains("csv: line 4: \"x\" is not a number"), "{report}");
     assert_eq!(running.get("/api/stocks/AAPL/").await.1["data"]["current_price"], 11.5);
     assert_eq!(running.get("/api/stocks/BRK.A/").await.1["data"]["current_price"], 712_345.5);
     // A file that is no table changes nothing, and is named.
     std::fs::write(file.path(), "<html>").unwrap();
-    slot(&world, &running, "2027-03-15T13:33:00Z").await;
+    world.cycle(&running, "2027-03-15T13:33:00Z").await;
     let told = running.get("/api/market-stats/").await.1["meta"]["cause"].to_string();
     assert!(told.contains("csv: line 1 has no column `symbol`"), "{told}");
     assert_eq!(running.get("/api/stocks/AAPL/").await.1["data"]["current_price"], 11.5);
@@ -144,7 +127,7 @@ async fn a_csv_text_may_be_behind_a_url() {
     let running = world.start().await;
     running.stats().await;
     host.trouble([Trouble::Instead(Answer::ok("Exceeded the daily hits limit"))]);
-    let report = slot(&world, &running, "2027-03-15T13:30:00Z").await;
+    let report = world.cycle(&running, "2027-03-15T13:30:00Z").await;
     assert_eq!((&report["fresh"], &report["requests"]), (&json!(2), &json!(2)), "{report}");
     running.stop().await;
 }

@@ -5,11 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use bellwether::clock::SharedClock;
 use bellwether::config::{Config, Environment};
-use bellwether::store::RunState;
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use crate::harness::{Engine, Running, World, eventually, instant, write_universe};
+use crate::harness::{Engine, World, eventually, instant, write_universe};
 use crate::process::Process;
 use crate::sim_host::{Answer, Asked, SimHost, Trouble};
 
@@ -109,22 +108,6 @@ fn paths(market: &Market, before: usize) -> Vec<String> {
     market.host.asked()[before..].iter().map(|asked| asked.path.clone()).collect()
 }
 
-/// Runs the slot and gives the ledger's report of it, or its error.
-async fn slot(market: &Market, running: &Running, at: &str) -> Value {
-    market.world.nothing_is_under_way(running).await;
-    market.world.clock.advance_to(instant(at));
-    eventually("the slot has ended", async || {
-        market.world.clock.advance(TimeDelta::milliseconds(100));
-        let runs = market.world.ledger(running, "ingest").await;
-        runs.last().is_some_and(|run| {
-            run.scheduled_for == instant(at) && ![RunState::Running, RunState::Queued].contains(&run.state)
-        })
-    })
-    .await;
-    let run = market.world.ledger(running, "ingest").await.pop().unwrap();
-    run.stats.map_or(Value::Null, |report| serde_json::from_str(&report).unwrap())
-}
-
 #[tokio::test]
 async fn quotes_come_under_a_cookie_and_a_crumb_ninety_nine_at_a_time() {
     let mut symbols = numbered(200);
@@ -145,7 +128,7 @@ async fn quotes_come_under_a_cookie_and_a_crumb_ninety_nine_at_a_time() {
     let theirs: BTreeSet<&str> = asked.iter().flatten().map(String::as_str).collect();
     assert!(["BRK-B", "BAC-PK", "ACHR-WT"].iter().all(|name| theirs.contains(name)), "{theirs:?}");
     assert_eq!(paths(&market, 0).iter().filter(|path| *path == "/v1/test/getcrumb").count(), 1, "one session for all");
-    let report = slot(&market, &running, "2027-03-15T13:30:00Z").await;
+    let report = market.world.cycle(&running, "2027-03-15T13:30:00Z").await;
     assert_eq!(
         (&report["fresh"], &report["missing"], &report["outdated"]),
         (&json!(203), &json!(1), &json!(1)),
@@ -201,27 +184,27 @@ async fn a_session_that_is_refused_is_opened_anew_and_not_without_end() {
     // Their side forgets the crumb.
     market.door.lock().unwrap().crumbs += 1;
     let before = market.host.calls();
-    let report = slot(&market, &running, "2027-03-15T13:30:00Z").await;
+    let report = market.world.cycle(&running, "2027-03-15T13:30:00Z").await;
     assert_eq!(report["fresh"], 50, "{report}");
     assert_eq!(paths(&market, before), ["/v7/finance/quote", "/cookie", "/v1/test/getcrumb", "/v7/finance/quote"]);
     // The same inside of HTTP 200.
     let fault =
         json!({"quoteResponse": {"result": [], "error": {"code": "Unauthorized", "description": "Invalid Cookie"}}});
     market.host.trouble([Trouble::Instead(Answer::ok(fault.clone()))]);
-    let report = slot(&market, &running, "2027-03-15T13:33:00Z").await;
+    let report = market.world.cycle(&running, "2027-03-15T13:33:00Z").await;
     assert_eq!(report["fresh"], 50, "{report}");
     // Whatever is done it refuses: five openings an hour are all there are.
     let opened = |market: &Market| paths(market, 0).iter().filter(|path| *path == "/cookie").count();
     assert_eq!(opened(&market), 3);
     for at in ["2027-03-15T13:36:00Z", "2027-03-15T13:39:00Z", "2027-03-15T13:42:00Z"] {
         market.host.trouble([Trouble::Instead(Answer::ok(fault.clone()))]);
-        slot(&market, &running, at).await;
+        market.world.cycle(&running, at).await;
     }
     assert_eq!(opened(&market), 5);
     let (_, stats) = running.get("/api/market-stats/").await;
     assert!(stats["meta"]["cause"].to_string().contains("5 sessions were opened within an hour"), "{}", stats["meta"]);
     let calls = market.host.calls();
-    slot(&market, &running, "2027-03-15T13:45:00Z").await;
+    market.world.cycle(&running, "2027-03-15T13:45:00Z").await;
     assert_eq!(market.host.calls(), calls, "nobody calls until the hour is over");
     assert!(!stats["meta"].to_string().contains("canary"));
     running.stop().await;
@@ -237,15 +220,15 @@ async fn too_many_requests_let_everybody_rest_and_an_error_in_http_200_is_no_ans
     };
     // An error that is about what was asked: taken apart until it is not.
     market.host.trouble([Trouble::Instead(error("Not Found"))]);
-    let report = slot(&market, &running, "2027-03-15T13:30:00Z").await;
+    let report = market.world.cycle(&running, "2027-03-15T13:30:00Z").await;
     assert_eq!(report["fresh"], 150, "{report}");
     // An empty list is an answer with every symbol missing, which is asked for once more.
     market.host.trouble([Trouble::Instead(Answer::ok(json!({"quoteResponse": {"result": [], "error": null}})))]);
-    let report = slot(&market, &running, "2027-03-15T13:33:00Z").await;
+    let report = market.world.cycle(&running, "2027-03-15T13:33:00Z").await;
     assert_eq!(report["fresh"], 150, "{report}");
     // A page is none.
     market.host.trouble([Trouble::Instead(Answer::ok("<html>"))]);
-    let report = slot(&market, &running, "2027-03-15T13:36:00Z").await;
+    let report = market.world.cycle(&running, "2027-03-15T13:36:00Z").await;
     assert_eq!(report["fresh"], 150, "{report}");
     for (at, next, said) in [
         ("2027-03-15T13:39:00Z", "2027-03-15T13:45:00Z", Answer::refused(429, "Too Many Requests")),
@@ -253,7 +236,7 @@ async fn too_many_requests_let_everybody_rest_and_an_error_in_http_200_is_no_ans
     ] {
         let calls = market.host.calls();
         market.host.trouble([Trouble::Instead(said.clone()), Trouble::Instead(said)]);
-        slot(&market, &running, at).await;
+        market.world.cycle(&running, at).await;
         assert!(market.host.calls() <= calls + 2, "those that were under way");
         let rested = market.host.calls();
         eventually("its rest is over", async || {
