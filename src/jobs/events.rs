@@ -59,8 +59,9 @@ impl Events {
                 }
             }
         }
+        let mut unended = Vec::new();
         while !stop.is_cancelled() {
-            if let Err(fault) = self.pass(&stop).await {
+            if let Err(fault) = self.pass(&mut unended, &stop).await {
                 warn!(error = %fault, "the inbox cannot be worked on now");
             }
             self.show().await;
@@ -72,23 +73,33 @@ impl Events {
         }
     }
 
-    /// Everything that is due.
-    async fn pass(&self, stop: &CancellationToken) -> Result<(), StoreError> {
+    /// Everything that is due. `unended` keeps the claims of this process whose end the database did not take, a batch of them at
+    /// most: nothing more is claimed until they have it, so that they do not wait for their claim to grow old.
+    async fn pass(&self, unended: &mut Vec<Claimed>, stop: &CancellationToken) -> Result<(), StoreError> {
+        while let Some(claim) = unended.last() {
+            self.fail(claim, "how it ended could not be written down".to_owned()).await?;
+            unended.pop();
+        }
         while !stop.is_cancelled() {
             let now = self.clock.now();
             let claimed = self.store.claim_events(now, now + CLAIM, BATCH).await?;
             if claimed.is_empty() {
                 break;
             }
-            for claim in &claimed {
-                self.settle(claim).await;
+            for claim in claimed {
+                if !self.settle(&claim).await {
+                    unended.push(claim);
+                }
+            }
+            if !unended.is_empty() {
+                break;
             }
         }
         Ok(())
     }
 
-    /// One attempt at one event. Whatever goes wrong in it is its own trouble.
-    async fn settle(&self, claim: &Claimed) {
+    /// One attempt at one event. Whatever goes wrong in it is its own trouble; `false`: its end is not written.
+    async fn settle(&self, claim: &Claimed) -> bool {
         let applied = AssertUnwindSafe(self.apply(claim)).catch_unwind().await;
         let ended = match applied {
             Ok(Ok(status)) => Ok(status),
@@ -96,12 +107,13 @@ impl Events {
             Ok(Err(Trouble::Store(fault))) => self.fail(claim, fault.to_string()).await,
             Err(_panic) => self.fail(claim, "applying it panicked; the log has the place".to_owned()).await,
         };
-        match ended {
+        match &ended {
             Ok(status) => metrics::webhook_processed(status.name()),
             Err(fault) => {
                 warn!(event_id = claim.event_id, error = %fault, "how an event ended could not be written down; it is tried again");
             }
         }
+        ended.is_ok()
     }
 
     async fn apply(&self, claim: &Claimed) -> Result<EventStatus, Trouble> {

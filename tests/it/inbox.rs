@@ -116,6 +116,36 @@ async fn d1_an_event_that_failed_is_applied_later_postgres() {
     d1_an_event_that_failed_is_applied_later(Engine::Postgres).await;
 }
 
+/// The database takes the claim, then neither the effect nor the word that it failed.
+async fn an_end_that_could_not_be_written_is_written_soon(engine: Engine) {
+    let (world, paypal) = world_with_paypal(engine, &[]).await;
+    let running = world.start().await;
+    world.database.execute("ALTER TABLE webhook_events RENAME COLUMN processed_at TO away".to_owned()).await;
+    assert_eq!(post(&paypal, &running, &capture("WH-1", "CAP-1", "u1", "79.99")).await, 200);
+    let status = "SELECT status FROM webhook_events";
+    eventually("it is begun", async || world.database.query(status).await == ["processing"]).await;
+    world.database.execute("ALTER TABLE webhook_events RENAME COLUMN away TO processed_at".to_owned()).await;
+    let since = world.clock_now();
+    eventually("it is tried again", async || {
+        world.clock.advance(TimeDelta::seconds(1));
+        world.database.query(status).await == ["processed"]
+    })
+    .await;
+    assert!(world.clock_now() - since < TimeDelta::minutes(4), "it did not wait until its claim was old");
+    assert_eq!((payments(&world).await.len(), subscriptions(&world).await.len()), (1, 1));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_end_that_could_not_be_written_is_written_soon_sqlite() {
+    an_end_that_could_not_be_written_is_written_soon(Engine::Sqlite).await;
+}
+
+#[tokio::test]
+async fn an_end_that_could_not_be_written_is_written_soon_postgres() {
+    an_end_that_could_not_be_written_is_written_soon(Engine::Postgres).await;
+}
+
 #[tokio::test]
 async fn poison_ends_dead_takes_nobody_along_and_is_replayed_with_its_verdict() {
     let (mut world, paypal) = world_with_paypal(Engine::Sqlite, &[]).await;
