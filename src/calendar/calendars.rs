@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Datelike, Utc};
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 use super::decided::{check, decide};
@@ -207,8 +208,7 @@ impl Calendars {
         let mut rows: Vec<String> = rows.map(Exception::line_of_csv).collect();
         rows.sort_unstable();
         rows.iter().for_each(|row| part(row));
-        let digits: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Arc::from(digits)
+        Arc::from(HEXLOWER.encode(&hasher.finalize()))
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use data_encoding::HEXLOWER;
 use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
@@ -137,7 +138,7 @@ impl Cancellations {
 /// The same for each attempt at one subscription: PayPal carries it out once.
 fn request_id(link: &str) -> String {
     let digest = Sha256::digest(format!("{link}/cancel"));
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(digest.get(..16).unwrap_or_default())
 }
 
 /// How long to wait after the failure of this attempt: as long as PayPal says, where it says so.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use data_encoding::HEXLOWER;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -41,7 +42,7 @@ impl Confirmer {
 /// The same for each attempt at one period.
 fn request_id(link: &str, period_end: DateTime<Utc>) -> String {
     let digest = Sha256::digest(format!("{link}/{}/confirm", period_end.timestamp_micros()));
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(digest.get(..16).unwrap_or_default())
 }
 
 fn event_of(link: &str, transaction: &Value) -> Result<Event, PayPalError> {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use data_encoding::HEXLOWER;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -127,7 +128,7 @@ impl Reconcile {
                 event_id: envelope.id,
                 event_type: envelope.event_type,
                 verdict: Verdict::Fetched.name(),
-                payload_hash: Sha256::digest(body.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect(),
+                payload_hash: HEXLOWER.encode(&Sha256::digest(body.as_bytes())),
                 body,
                 headers: "{}".to_owned(),
                 created_at: envelope.created_at,

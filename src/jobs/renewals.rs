@@ -18,7 +18,7 @@ use crate::billing::{Confirmation, Decision, Event, Rules, decide};
 use crate::clock::SharedClock;
 use crate::metrics;
 use crate::scheduler::{Job, JobError, Report, RunContext, RunFuture};
-use crate::store::{DueSubscription, RenewalRow, Store, StoreError};
+use crate::store::{DuePage, DueSubscription, RenewalRow, Store, StoreError};
 use crate::webhooks::{SiteClient, SiteFault};
 
 /// The most results that are listed one by one; all are counted.
@@ -26,6 +26,9 @@ const MOST_RESULTS: usize = 1_000;
 
 /// Subscriptions whose provider is asked at once.
 const ASKED_AT_ONCE: usize = 8;
+
+/// Where a subscription is among what is due: when, and its key.
+type Place = (DateTime<Utc>, String);
 
 /// Action and reason.
 type Decided = (&'static str, Option<&'static str>);
@@ -102,7 +105,7 @@ pub struct Outcome {
     pub reason: Option<&'static str>,
     /// Its place among what was due.
     #[serde(skip)]
-    due: (Option<DateTime<Utc>>, String),
+    due: Place,
 }
 
 /// What a run did, or would do.
@@ -122,14 +125,14 @@ impl Renewals {
     pub async fn process(&self, request: Request) -> Result<Renewed, StoreError> {
         let now = self.clock.now();
         let mut renewed = Renewed::default();
-        let mut last: Option<DueSubscription> = None;
+        let mut last: Option<Place> = None;
         // What fails stays due and does not count: however many there are, the others are reached.
         while renewed.decided() < request.limit {
-            let after = last.as_ref().and_then(|row| Some((row.next_action_at?, row.id.as_str())));
-            let wanted = self.batch.min(request.limit - renewed.decided());
-            let due = self.store.due_subscriptions(now, after, wanted).await?;
-            let Some(newest) = due.last().cloned() else { break };
-            for outcome in self.process_many(due, request).await {
+            let after = last.as_ref().map(|(at, id)| (*at, id.as_str()));
+            let limit = self.batch.min(request.limit - renewed.decided());
+            let page = self.process_page(DuePage { at: now, after, limit }, request).await?;
+            let Some((outcomes, newest)) = page else { break };
+            for outcome in outcomes {
                 renewed.count(outcome, request.dry_run);
             }
             last = Some(newest);
@@ -146,31 +149,50 @@ impl Renewals {
         Ok(renewed)
     }
 
-    /// Together in one transaction; where that fails, each in its own, so that the one that cannot be written fails alone.
-    async fn process_many(&self, due: Vec<DueSubscription>, request: Request) -> Vec<Outcome> {
-        let mut outcomes = Vec::with_capacity(due.len());
-        let mut left = due;
-        if !request.dry_run {
-            let ids: Vec<String> = left.iter().map(|due| due.id.clone()).collect();
-            let record = self.record(request);
-            if let Ok(decided) = self.store.renew_many(&ids, &record, &self.rules, self.first_word()).await {
-                // Whoever is not among them was decided about by somebody else in the meantime.
-                left.clear();
+    /// Together in one transaction; where that fails, each in its own, so that the one that cannot be written fails alone. Gives
+    /// the place of the last; `None`: nothing more is due.
+    async fn process_page(
+        &self,
+        page: DuePage<'_>,
+        request: Request,
+    ) -> Result<Option<(Vec<Outcome>, Place)>, StoreError> {
+        let (mut outcomes, mut left) = (Vec::new(), Vec::new());
+        let newest = match self.renew_together(page, request).await {
+            Some(decided) => {
+                let newest = decided.last().map(|(due, _)| place(due));
                 for (due, decision) in decided {
                     match decision {
                         Decision::Switch | Decision::Confirm(_) => left.push(due),
                         decision => outcomes.push(outcome_of(&due, decision.action(), decision.reason())),
                     }
                 }
+                newest
             }
-        }
+            None => {
+                left = self.store.due_subscriptions(page).await?;
+                left.last().map(place)
+            }
+        };
         // A provider that is asked takes its time: a few are asked at once.
         for some in left.chunks(ASKED_AT_ONCE) {
             let under_way = some.iter().map(|due| self.process_one(due, request));
             outcomes.extend(join_all(under_way).await.into_iter().flatten());
         }
         outcomes.sort_by(|one, other| one.due.cmp(&other.due));
-        outcomes
+        Ok(newest.map(|newest| (outcomes, newest)))
+    }
+
+    /// `None`: it was not tried, or nothing came of it.
+    async fn renew_together(&self, page: DuePage<'_>, request: Request) -> Option<Vec<(DueSubscription, Decision)>> {
+        if request.dry_run {
+            return None;
+        }
+        let decided = self.store.renew_many(page, &self.record(request), &self.rules, self.first_word()).await;
+        decided
+            .inspect_err(
+                |fault| warn!(error = %fault, "subscriptions could not be decided together; each is tried alone"),
+            )
+            .ok()
     }
 
     /// `None`: somebody else decided about it in the meantime.
@@ -279,8 +301,11 @@ impl Renewed {
 
 fn outcome_of(due: &DueSubscription, action: &'static str, reason: Option<&'static str>) -> Outcome {
     let (plan, billing_cycle) = (due.plan().to_owned(), due.billing_cycle().to_owned());
-    let place = (due.next_action_at, due.id.clone());
-    Outcome { user_id: due.user_id.clone(), plan, billing_cycle, action, reason, due: place }
+    Outcome { user_id: due.user_id.clone(), plan, billing_cycle, action, reason, due: place(due) }
+}
+
+fn place(due: &DueSubscription) -> Place {
+    (due.next_action_at.unwrap_or_default(), due.id.clone())
 }
 
 impl Job for Renewals {

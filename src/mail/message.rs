@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
+use data_encoding::HEXLOWER;
 use lettre::Message;
 use lettre::address::Envelope;
 use lettre::message::header::{HeaderName, HeaderValue};
@@ -83,7 +84,7 @@ pub fn message_id(key: [&str; 3], domain: &str) -> String {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part);
     }
-    let digest: String = hasher.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let digest = HEXLOWER.encode(hasher.finalize().get(..16).unwrap_or_default());
     format!("<{digest}@{domain}>")
 }
 

@@ -25,6 +25,7 @@ pub mod v1;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -129,7 +130,7 @@ pub struct Meta {
 
 /// The first `count` bytes of the SHA-256 of `content`, in hexadecimal: names the content.
 fn short_hash(content: &[u8], count: usize) -> String {
-    Sha256::digest(content).iter().take(count).map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(Sha256::digest(content).get(..count).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! What was changed about an account, by whom and why: a chain, each entry with the hash of the one before it in its own.
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 use super::billing::Cause;
 use super::dialect::{Tx, on};
 use super::{Store, StoreError};
-use crate::billing::Subscription;
+use crate::billing::{BillingCycle, Status, Subscription};
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +80,7 @@ impl AuditRow {
             hasher.update(length.to_be_bytes());
             hasher.update(part.unwrap_or_default());
         }
-        hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        HEXLOWER.encode(&hasher.finalize())
     }
 
     /// The number of the first entry of a whole chain that does not follow from the one before it.
@@ -123,16 +124,26 @@ pub(super) async fn write(tx: &mut Tx, account: &str, entry: &Entry, now: DateTi
     .map(|_| ())
 }
 
-/// How a subscription stands, in JSON.
+/// How a subscription stands, in JSON; by name, as entries of earlier versions are.
 pub(super) fn picture(subscription: &Subscription) -> String {
-    serde_json::json!({
-        "status": subscription.status,
-        "plan": subscription.terms.plan,
-        "billing_cycle": subscription.terms.cycle,
-        "auto_renew": subscription.auto_renew,
-        "current_period_end": subscription.current_period_end,
-        "lapsed": subscription.lapsed,
-        "paypal_subscription": subscription.link,
-    })
-    .to_string()
+    #[derive(serde::Serialize)]
+    struct Picture<'a> {
+        auto_renew: bool,
+        billing_cycle: BillingCycle,
+        current_period_end: DateTime<Utc>,
+        lapsed: bool,
+        paypal_subscription: Option<&'a str>,
+        plan: &'a str,
+        status: Status,
+    }
+    let picture = Picture {
+        auto_renew: subscription.auto_renew,
+        billing_cycle: subscription.terms.cycle,
+        current_period_end: subscription.current_period_end,
+        lapsed: subscription.lapsed,
+        paypal_subscription: subscription.link.as_deref(),
+        plan: &subscription.terms.plan,
+        status: subscription.status,
+    };
+    serde_json::to_string(&picture).unwrap_or_default()
 }

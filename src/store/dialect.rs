@@ -166,10 +166,15 @@ macro_rules! write_rows {
                     .map(|done| done.rows_affected())
             }
             $crate::store::dialect::Handle::Postgres(connection, route) => {
-                let mut builder = sqlx::QueryBuilder::<sqlx::Postgres>::new($head);
-                builder.push_values($rows, |mut $row, $item| $binds);
-                builder.push($tail);
-                $crate::store::dialect::within(route.deadline, builder.build().persistent(false).execute(connection))
+                let mut columns = $crate::store::columns::Columns::default();
+                for $item in $rows {
+                    let mut $row = columns.row();
+                    $binds
+                }
+                let text = columns.text($head, $tail);
+                // Planned for the rows at hand: a plan for any number of them is a bad one for a table without statistics.
+                let query = columns.bind(text).persistent(false);
+                $crate::store::dialect::within(route.deadline, query.execute(connection))
                     .await
                     .map(|done| done.rows_affected())
             }

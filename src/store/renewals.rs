@@ -11,7 +11,7 @@ use super::billing::{Cause, settle_in};
 use super::dialect::{Tx, by_engine, on, write_rows};
 use super::outbox::write_letters;
 use super::subscriptions::{lock_due, lock_one};
-use super::{DueSubscription, Store, StoreError};
+use super::{DuePage, DueSubscription, Store, StoreError};
 use crate::billing::{Confirmation, Decision, Letter, Rules, Subscription, decide};
 
 /// Rows of one statement: well below the 32,766 variables that SQLite takes.
@@ -41,23 +41,23 @@ struct Decided {
 }
 
 impl Store {
-    /// Decides about many subscriptions, and makes it so in one transaction. Gives the decision on each that was due and that
-    /// nobody else was at. What is to be confirmed or changes its plan is decided about, and nothing of it is written.
+    /// Decides about a page of what is due, and makes it so in one transaction. Gives the decision on each that nobody else was at;
+    /// an empty page is the end. What is to be confirmed or changes its plan is decided about, and nothing of it is written.
     ///
     /// # Errors
     /// When the database fails or a row cannot be read or written; then nothing changed, or (when the commit itself failed) a
     /// repeat finds out.
     pub async fn renew_many(
         &self,
-        ids: &[String],
+        page: DuePage<'_>,
         row: &RenewalRow,
         rules: &Rules,
         asked: Confirmation,
     ) -> Result<Vec<(DueSubscription, Decision)>, StoreError> {
         let mut tx = self.begin().await?;
         let now = row.decided_at;
-        let mut decided = Vec::with_capacity(ids.len());
-        for due in lock_due(&mut tx, ids, now).await? {
+        let mut decided = Vec::new();
+        for due in lock_due(&mut tx, page).await? {
             let before = due.subscription()?;
             let decision = decide(&before, due.credits, asked, rules, now);
             let after = decision.after(&before, rules, now);

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::billing_rows::StoredSubscription;
-use super::dialect::{Handle, Tx, by_engine, on, within};
+use super::dialect::{Tx, by_engine, on};
 use super::{Store, StoreError};
 use crate::billing::Subscription;
 
@@ -45,6 +45,17 @@ impl DueSubscription {
     }
 }
 
+/// A page of what is due, oldest first.
+#[derive(Debug, Clone, Copy)]
+pub struct DuePage<'a> {
+    /// Due by then.
+    pub at: DateTime<Utc>,
+    /// The key of the last row of the page before.
+    pub after: Option<(DateTime<Utc>, &'a str)>,
+    /// Rows at most.
+    pub limit: u32,
+}
+
 macro_rules! select_due {
     ($suffix:literal) => {
         concat!(
@@ -58,24 +69,28 @@ macro_rules! select_due {
     };
 }
 
+macro_rules! select_page {
+    ($lock:literal) => {
+        concat!(
+            select_due!(
+                "s.next_action_at <= $1 AND (s.next_action_at > $2 OR (s.next_action_at = $2 AND s.id > $3)) \
+                 ORDER BY s.next_action_at, s.id LIMIT $4"
+            ),
+            $lock
+        )
+    };
+}
+
 impl Store {
-    /// Subscriptions due at `now`, oldest first, from after the key `after` (pass the last row of the page before).
+    /// A page of subscriptions that are due.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn due_subscriptions(
-        &self,
-        now: DateTime<Utc>,
-        after: Option<(DateTime<Utc>, &str)>,
-        limit: u32,
-    ) -> Result<Vec<DueSubscription>, StoreError> {
-        const SQL: &str = select_due!(
-            "s.next_action_at <= $1 AND (s.next_action_at > $2 OR (s.next_action_at = $2 AND s.id > $3)) \
-             ORDER BY s.next_action_at, s.id LIMIT $4"
-        );
-        let (instant, id) = after.unwrap_or((DateTime::UNIX_EPOCH, ""));
+    pub async fn due_subscriptions(&self, page: DuePage<'_>) -> Result<Vec<DueSubscription>, StoreError> {
+        let (instant, id) = page.after.unwrap_or((DateTime::UNIX_EPOCH, ""));
+        let (sql, limit) = (select_page!(""), i64::from(page.limit));
         let mut connection = self.reader().await?;
-        on!(connection.handle(), DueSubscription, SQL, [now, instant, id, i64::from(limit)], fetch_all)
+        on!(connection.handle(), DueSubscription, sql, [page.at, instant, id, limit], fetch_all)
     }
 
     /// How many subscriptions are due at `now`.
@@ -106,26 +121,9 @@ pub(super) async fn lock_one(tx: &mut Tx, id: &str) -> Result<Option<DueSubscrip
     on!(tx.handle(), DueSubscription, sql, [id], fetch_optional)
 }
 
-/// Those of some subscriptions that are due at `now` and that nobody else is at, locked, in the order of their keys so that two
-/// never wait for each other.
-pub(super) async fn lock_due(
-    tx: &mut Tx,
-    ids: &[String],
-    now: DateTime<Utc>,
-) -> Result<Vec<DueSubscription>, StoreError> {
-    const SQLITE: &str =
-        select_due!("s.next_action_at <= $2 AND s.id IN (SELECT value FROM json_each($1)) ORDER BY s.id");
-    const POSTGRES: &str =
-        select_due!("s.next_action_at <= $2 AND s.id = ANY($1) ORDER BY s.id FOR UPDATE OF s SKIP LOCKED");
-    match tx.handle() {
-        Handle::Sqlite(connection, deadline) => {
-            let ids = serde_json::to_string(ids).unwrap_or_default();
-            let query = sqlx::query_as::<sqlx::Sqlite, DueSubscription>(SQLITE).bind(ids).bind(now);
-            within(deadline, query.fetch_all(connection)).await
-        }
-        Handle::Postgres(connection, route) => {
-            let query = sqlx::query_as::<sqlx::Postgres, DueSubscription>(POSTGRES).bind(ids).bind(now);
-            within(route.deadline, query.persistent(!route.pooled).fetch_all(connection)).await
-        }
-    }
+/// A page of what is due, locked; without those that somebody else is at, so that two never wait for each other.
+pub(super) async fn lock_due(tx: &mut Tx, page: DuePage<'_>) -> Result<Vec<DueSubscription>, StoreError> {
+    let (instant, id) = page.after.unwrap_or((DateTime::UNIX_EPOCH, ""));
+    let sql = by_engine(&tx.handle(), select_page!(""), select_page!(" FOR UPDATE OF s SKIP LOCKED"));
+    on!(tx.handle(), DueSubscription, sql, [page.at, instant, id, i64::from(page.limit)], fetch_all)
 }

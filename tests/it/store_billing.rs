@@ -4,7 +4,7 @@ use bellwether::billing::{
     Change, Confirmation, Currency, Decision, Event, Money, Payer, ReversalKind, Rules, Status, What,
 };
 use bellwether::config::{Config, Environment};
-use bellwether::store::{AuditRow, RenewalRow, Store};
+use bellwether::store::{AuditRow, DuePage, RenewalRow, Store};
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
@@ -255,6 +255,10 @@ async fn a_period_is_decided_once(engine: Engine) {
     assert_eq!(derived, account.subscription, "what the night wrote is what the facts say");
 }
 
+fn due_by(at: DateTime<Utc>) -> DuePage<'static> {
+    DuePage { at, after: None, limit: 1_000 }
+}
+
 async fn many_are_decided_in_one_go_and_as_each_would_be(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
@@ -275,13 +279,12 @@ async fn many_are_decided_in_one_go_and_as_each_would_be(engine: Engine) {
         give_credit(&database, &format!("u-t{n:03}"), 4).await;
     }
     let one_by_one: Vec<String> = ids.iter().filter(|id| id.starts_with('s')).cloned().collect();
-    let together: Vec<String> = ids.iter().filter(|id| id.starts_with('t')).cloned().collect();
     for id in &one_by_one {
         store.renew(id, &record(now), &rules, Confirmation::Unpaid).await.unwrap();
     }
-    let decided = store.renew_many(&together, &record(now), &rules, Confirmation::Unpaid).await.unwrap();
+    let decided = store.renew_many(due_by(now), &record(now), &rules, Confirmation::Unpaid).await.unwrap();
     assert_eq!(decided.len(), 15);
-    assert_eq!(store.renew_many(&together, &record(now), &rules, Confirmation::Unpaid).await.unwrap(), vec![]);
+    assert_eq!(store.renew_many(due_by(now), &record(now), &rules, Confirmation::Unpaid).await.unwrap(), vec![]);
     let rows = async |letter: char| {
         let of = |sql: &str| sql.replace("{}", &letter.to_string());
         let state =
@@ -315,10 +318,11 @@ async fn a_credit_is_used_once_under_concurrency(engine: Engine) {
     let tasks = (0..8).map(|n| {
         let (store, rules) = (store.clone(), rules());
         tokio::spawn(async move {
-            let ids = ["s1".to_owned()];
             match n % 2 {
                 0 => store.renew("s1", &record(now), &rules, Confirmation::Unpaid).await.unwrap().is_some(),
-                _ => !store.renew_many(&ids, &record(now), &rules, Confirmation::Unpaid).await.unwrap().is_empty(),
+                _ => {
+                    !store.renew_many(due_by(now), &record(now), &rules, Confirmation::Unpaid).await.unwrap().is_empty()
+                }
             }
         })
     });
@@ -346,7 +350,7 @@ async fn what_is_due_is_paged_in_order(engine: Engine) {
     let mut after: Option<(DateTime<Utc>, String)> = None;
     loop {
         let key = after.as_ref().map(|(at, id)| (*at, id.as_str()));
-        let page = store.due_subscriptions(now, key, 1).await.unwrap();
+        let page = store.due_subscriptions(DuePage { at: now, after: key, limit: 1 }).await.unwrap();
         let Some(row) = page.last() else { break };
         after = Some((row.next_action_at.unwrap(), row.id.clone()));
         seen.push(row.id.clone());
@@ -360,12 +364,11 @@ async fn a_plan_that_was_paid_for_next_begins_in_its_night(engine: Engine) {
     store.apply_event(&paid("C1", "2027-03-01T12:00:00Z", "79.99", "gold_monthly_1_u7"), &rules, now).await.unwrap();
     store.apply_event(&paid("C2", "2027-03-02T12:00:00Z", "24.99", "bronze_monthly_1_u7"), &rules, now).await.unwrap();
     let night = instant("2027-04-02T07:00:00Z");
-    let due = store.due_subscriptions(night, None, 10).await.unwrap();
+    let due = store.due_subscriptions(due_by(night)).await.unwrap();
     assert_eq!((due.len(), due[0].plan()), (1, "gold"));
-    let ids = [due[0].id.clone()];
-    let together = store.renew_many(&ids, &record(night), &rules, Confirmation::Unpaid).await.unwrap();
+    let together = store.renew_many(due_by(night), &record(night), &rules, Confirmation::Unpaid).await.unwrap();
     assert_eq!(together[0].1, Decision::Switch, "it is left to a transaction of its own");
-    store.renew(&ids[0], &record(night), &rules, Confirmation::Unpaid).await.unwrap().unwrap();
+    store.renew(&due[0].id, &record(night), &rules, Confirmation::Unpaid).await.unwrap().unwrap();
     let due = store.subscription_of("u7").await.unwrap().unwrap();
     assert_eq!((due.plan(), due.next_action_at), ("bronze", Some(instant("2027-05-01T11:00:00Z"))));
 }

@@ -1,5 +1,6 @@
 //! Where a page ended: enough to go on after it in the same cycle, and also in a later one.
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use uuid::Uuid;
 
 use super::query::MOST_KEYS;
@@ -33,16 +34,12 @@ impl Cursor {
             bytes.extend_from_slice(&key.to_be_bytes());
         }
         bytes.extend_from_slice(self.symbol.as_bytes());
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        HEXLOWER.encode(&bytes)
     }
 
     /// The cursor in a text; `None` where it is not one of ours.
     pub fn of_text(text: &str) -> Option<Self> {
-        let bytes: Vec<u8> = text
-            .as_bytes()
-            .chunks(2)
-            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok())
-            .collect::<Option<_>>()?;
+        let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?;
         let (head, symbol) = bytes.split_at_checked(HEAD)?;
         let (version, head) = head.split_first()?;
         let (cycle, head) = head.split_first_chunk()?;
@@ -52,7 +49,7 @@ impl Cursor {
             *place = i64::from_be_bytes(*key);
         }
         let symbol = String::from_utf8(symbol.to_vec()).ok()?;
-        let ours = *version == VERSION && !symbol.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let ours = *version == VERSION && !symbol.is_empty();
         ours.then_some(Self { cycle: Uuid::from_bytes(*cycle), query: *query, keys: places, symbol })
     }
 }
