@@ -1,5 +1,5 @@
 //! Writes how attempts ended. What ends while a write is under way goes into the next one together: one end waits for nobody,
-//! a thousand at one instant are a few transactions. What is due goes first: while slots are being claimed, ends wait.
+//! a thousand at one instant are a few transactions. What is due goes first: until it is claimed and has begun, ends wait.
 
 use std::sync::Arc;
 
@@ -15,6 +15,10 @@ const AT_ONCE: usize = 1_000;
 
 /// Whether the end was this attempt's to write, or why it could not be written.
 type Answer = Result<bool, String>;
+
+/// Whoever has it goes before what is to be ended: the planner until it has claimed what is due, and each run of that until its body
+/// begins.
+pub(super) type Turn = Arc<OwnedMutexGuard<()>>;
 
 /// The writer of one process.
 #[derive(Debug, Clone)]
@@ -39,9 +43,9 @@ impl Finisher {
         Self { ends: sender, turn }
     }
 
-    /// Until this is dropped no end is written: what is due is not to wait for what is done.
-    pub(super) async fn hold(&self) -> OwnedMutexGuard<()> {
-        Arc::clone(&self.turn).lock_owned().await
+    /// Until the last of these is dropped no end is written: what is due is not to wait for what is done.
+    pub(super) async fn hold(&self) -> Turn {
+        Arc::new(Arc::clone(&self.turn).lock_owned().await)
     }
 
     /// Writes one end. `false`: the run is no longer this attempt's to end, and nothing was changed.

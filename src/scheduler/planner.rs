@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::clock_watch::ClockWatch;
+use super::finisher::Turn;
 use super::leadership::Leadership;
 use super::ledger::{Ledger, Ticket};
 use super::status::{Living, Place, Status};
@@ -100,6 +101,8 @@ pub struct Planner {
     pub(super) soonest_waiting: Option<DateTime<Utc>>,
     /// Whether a run may have begun to wait since the ledger was last asked for those that do.
     pub(super) unasked: bool,
+    /// While what is due is being claimed: before whatever is to be ended.
+    pub(super) turn: Option<Turn>,
     /// The epoch whose cursors were read, and the calendar that `next` was found with.
     office: Option<i64>,
     /// Whether the office is new, so that what others left undone is still to be looked for.
@@ -137,6 +140,7 @@ impl Planner {
             stop,
             soonest_waiting: None,
             unasked: true,
+            turn: None,
             office: None,
             arrives: false,
             calendar_hash: String::new(),
@@ -282,6 +286,8 @@ impl Planner {
             }
         }
         self.plan(term, now).await?;
+        // Behind what was claimed, which begins first.
+        drop(self.ledger.finisher.hold().await);
         self.dispatch(term, now).await
     }
 
@@ -344,7 +350,9 @@ impl Planner {
         let (nudge, cut_off) = (Arc::clone(&self.nudge), self.cut_off.clone());
         let stop = ticket.context.stop.clone();
         let living = Living::begin(&status, entry.spec.name, ticket.context.id, Place::Planner, stop);
+        let turn = self.turn.clone();
         self.runs.spawn(async move {
+            drop(turn);
             let (job, clock) = (entry.spec.name, Arc::clone(&ledger.clock));
             let well = runner::run(ledger, entry, ticket, living, cut_off).await;
             if well {

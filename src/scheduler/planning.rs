@@ -1,11 +1,13 @@
 //! Deciding what came due: for every job at once, written in few transactions.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use super::ledger::ticket_of;
 use super::planner::{Line, Planner};
@@ -15,10 +17,13 @@ use crate::schedule::{Busy, Trigger, Verdict, judge, judge_flood};
 use crate::store::{NewRun, Origin, RunState, StoreError, Term};
 
 /// Rows of the first transaction: what it claims is begun while the next one, twice as large, is being written.
-const FIRST_ROWS: usize = 500;
+const FIRST_ROWS: usize = 250;
 
 /// Rows of the largest one.
 const MOST_ROWS: usize = 1_000;
+
+/// Transactions at a time: while one is written, the next is made ready.
+const CLAIMS_AT_ONCE: usize = 2;
 
 /// Slots of one job that are judged in one look. A clock set on by a year owes millions to a job of each second: the others must not
 /// wait for their rows.
@@ -41,6 +46,16 @@ struct Batch {
     lines: Vec<usize>,
 }
 
+/// A batch that is being written.
+struct Claim {
+    /// Without its rows.
+    batch: Batch,
+    writing: JoinHandle<Written>,
+}
+
+/// The rows, and which of them were written.
+type Written = (Vec<NewRun>, Result<BTreeSet<Uuid>, StoreError>);
+
 impl Planner {
     /// Decides everything that is due at `now`. A job whose rows could not be written keeps its cursor and is judged again.
     pub(super) async fn plan(&mut self, term: &Term, now: DateTime<Utc>) -> Result<(), StoreError> {
@@ -55,22 +70,40 @@ impl Planner {
         if due.is_empty() {
             return Ok(());
         }
-        self.unasked = true;
-        let _first = self.ledger.finisher.hold().await;
+        self.turn = Some(self.ledger.finisher.hold().await);
+        let planned = self.claim(due, &calendar, term, now).await;
+        self.turn = None;
+        planned
+    }
+
+    /// Decides about the lines that are due, and begins what is claimed for them.
+    async fn claim(
+        &mut self,
+        due: Vec<usize>,
+        calendar: &Calendar,
+        term: &Term,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
         let (jobs, busy) = tokio::try_join!(self.ledger.store.paused_jobs(), self.ledger.store.busy_jobs())?;
         self.set_pauses(&jobs, now);
-        let (mut batch, mut begun): (Batch, Batch) = Default::default();
-        let mut wanted = FIRST_ROWS;
-        for line in due {
-            self.decide(line, &calendar, now, &busy, &mut batch);
-            if batch.rows.len() >= wanted {
-                wanted = MOST_ROWS.min(wanted * 2);
-                begun = self.write(std::mem::take(&mut batch), begun, &calendar, term).await?;
+        let (mut due, mut wanted) = (due.into_iter().peekable(), FIRST_ROWS);
+        let (mut claims, mut outcome) = (VecDeque::new(), Ok(()));
+        while due.peek().is_some() && outcome.is_ok() {
+            let mut batch = Batch::default();
+            while let Some(line) = due.next_if(|_| batch.rows.len() < wanted) {
+                self.decide(line, calendar, now, &busy, &mut batch);
+            }
+            wanted = MOST_ROWS.min(wanted * 2);
+            claims.push_back(self.begin_claim(batch, term));
+            if claims.len() == CLAIMS_AT_ONCE {
+                outcome = self.end_claim(claims.pop_front(), calendar, term).await;
             }
         }
-        begun = self.write(batch, begun, &calendar, term).await?;
-        self.act_on(begun, &calendar, term).await;
-        Ok(())
+        // What was begun is acted on, whatever became of the one before: it may be written.
+        while let Some(claim) = claims.pop_front() {
+            outcome = outcome.and(self.end_claim(Some(claim), calendar, term).await);
+        }
+        outcome
     }
 
     fn decide(
@@ -120,43 +153,42 @@ impl Planner {
         NewRun { next_attempt_at: not_before, ..row }
     }
 
-    /// Writes what was decided of one batch, and meanwhile acts on the one `before`, which is written. Gives what is to be acted on
-    /// next: only rows that were written, so that a twin or a restart cannot run a slot again.
-    async fn write(
-        &mut self,
-        mut batch: Batch,
-        before: Batch,
-        calendar: &Calendar,
-        term: &Term,
-    ) -> Result<Batch, StoreError> {
+    /// Begins to write what was decided. On a thread of its own: as a task it would queue, at each answer of the database, behind the
+    /// runs that were begun before it.
+    fn begin_claim(&mut self, mut batch: Batch, term: &Term) -> Claim {
         let (store, as_planner, rows) = (self.ledger.store.clone(), term.clone(), std::mem::take(&mut batch.rows));
-        // On a thread of its own: as a task it would queue, at each answer of the database, behind the runs it has begun.
+        // Even a claim whose answer is lost may leave some that wait.
+        self.unasked |= rows.iter().any(|row| row.state == RunState::Queued);
         let runtime = Handle::current();
-        let claim = tokio::task::spawn_blocking(move || {
+        let writing = tokio::task::spawn_blocking(move || {
             let written = match rows.as_slice() {
                 [] => Ok(BTreeSet::new()),
                 rows => runtime.block_on(store.claim_runs(rows, Some(&as_planner))),
             };
             (rows, written)
         });
-        self.act_on(before, calendar, term).await;
-        let (rows, written) = match claim.await {
-            Ok(claimed) => claimed,
-            Err(fault) if fault.is_panic() => std::panic::resume_unwind(fault.into_panic()),
-            // The runtime is being ended, and this with it.
-            Err(_) => std::future::pending().await,
-        };
-        let written = written?;
-        let claimed = rows.into_iter().zip(batch.lines).filter(|(row, _)| written.contains(&row.id));
-        (batch.rows, batch.lines) = claimed.unzip();
-        Ok(batch)
+        Claim { batch, writing }
     }
 
-    /// Begins what was claimed, and moves the cursors behind what is written.
+    async fn end_claim(&mut self, claim: Option<Claim>, calendar: &Calendar, term: &Term) -> Result<(), StoreError> {
+        if let Some(claim) = claim {
+            let claimed = claim.written().await?;
+            self.act_on(claimed, calendar, term).await;
+        }
+        Ok(())
+    }
+
+    /// Begins what was claimed, then says so and moves the cursors behind what is written.
     async fn act_on(&mut self, batch: Batch, calendar: &Calendar, term: &Term) {
         for (row, line) in batch.rows.iter().zip(batch.lines) {
-            self.begin_slot(&self.lines[line], row, term);
+            if row.state == RunState::Running {
+                let entry = &self.lines[line].entry;
+                self.spawn(Arc::clone(entry), ticket_of(&entry.spec, row, term.epoch));
+            }
         }
+        // They begin before anything is told of them.
+        tokio::task::yield_now().await;
+        batch.rows.iter().for_each(tell);
         for Decided { line, cursor, replaces } in batch.decided {
             let line = &mut self.lines[line];
             line.cursor = cursor.max(line.cursor);
@@ -166,21 +198,6 @@ impl Planner {
                 if let Err(fault) = self.make_room(job).await {
                     warn!(job_name = job, error = %fault, "the run under way could not be told to end; the new one waits for it");
                 }
-            }
-        }
-    }
-
-    /// What was claimed is begun; what was left out is said.
-    fn begin_slot(&self, line: &Line, row: &NewRun, term: &Term) {
-        let spec = &line.entry.spec;
-        metrics::job_late(row.job, row.claimed_at - row.scheduled_for);
-        let reason = row.reason.as_deref().unwrap_or_default();
-        match row.state {
-            RunState::Running => self.spawn(Arc::clone(&line.entry), ticket_of(spec, row, term.epoch)),
-            RunState::Queued => info!(job_name = row.job, slot = %row.scheduled_for, reason, "a slot waits"),
-            state => {
-                metrics::job_left_out(row.job, state.name());
-                warn!(job_name = row.job, slot = %row.scheduled_for, state = state.name(), reason, "a slot was left out");
             }
         }
     }
@@ -228,6 +245,36 @@ impl Planner {
             }
         }
         Ok(())
+    }
+}
+
+impl Claim {
+    /// What was written of it: only such rows are acted on, so that a twin or a restart cannot run a slot again.
+    async fn written(mut self) -> Result<Batch, StoreError> {
+        let (rows, written) = match self.writing.await {
+            Ok(claimed) => claimed,
+            Err(fault) if fault.is_panic() => std::panic::resume_unwind(fault.into_panic()),
+            // The runtime is being ended, and this with it.
+            Err(_) => std::future::pending().await,
+        };
+        let written = written?;
+        let claimed = rows.into_iter().zip(self.batch.lines).filter(|(row, _)| written.contains(&row.id));
+        (self.batch.rows, self.batch.lines) = claimed.unzip();
+        Ok(self.batch)
+    }
+}
+
+/// How late a slot was claimed, and what is not begun.
+fn tell(row: &NewRun) {
+    metrics::job_late(row.job, row.claimed_at - row.scheduled_for);
+    let reason = row.reason.as_deref().unwrap_or_default();
+    match row.state {
+        RunState::Running => {}
+        RunState::Queued => info!(job_name = row.job, slot = %row.scheduled_for, reason, "a slot waits"),
+        state => {
+            metrics::job_left_out(row.job, state.name());
+            warn!(job_name = row.job, slot = %row.scheduled_for, state = state.name(), reason, "a slot was left out");
+        }
     }
 }
 

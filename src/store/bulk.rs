@@ -38,12 +38,19 @@ macro_rules! claim {
     };
 }
 
+/// The statements that insert rows, on SQLite.
+pub(super) fn inserts_sqlite(rows: &[NewRun], fence: i64) -> Vec<QueryBuilder<Sqlite>> {
+    rows.chunks(ROWS_AT_ONCE).map(|rows| insert_runs(rows, fence)).collect()
+}
+
 /// Inserts rows and gives the ids of those whose slots had none, in the transaction at hand.
-pub(super) async fn insert_sqlite(tx: &mut Tx, rows: &[NewRun], fence: i64) -> Result<Vec<(String,)>, StoreError> {
+pub(super) async fn insert_sqlite(
+    tx: &mut Tx,
+    inserts: Vec<QueryBuilder<Sqlite>>,
+) -> Result<Vec<(String,)>, StoreError> {
     let Handle::Sqlite(connection, deadline) = tx.handle() else { return Ok(Vec::new()) };
     let mut written = Vec::new();
-    for rows in rows.chunks(ROWS_AT_ONCE) {
-        let mut insert = insert_runs(rows, fence);
+    for mut insert in inserts {
         let query = insert.build_query_as::<(String,)>();
         written.extend(within(deadline, query.fetch_all(&mut *connection)).await?);
     }

@@ -18,12 +18,14 @@ impl Store {
     /// When the database fails, and [`StoreError::Deposed`]; then nothing was written.
     pub async fn claim_runs(&self, rows: &[NewRun], term: Option<&Term>) -> Result<BTreeSet<Uuid>, StoreError> {
         let written = match &self.db {
-            Db::Sqlite { .. } => {
+            Db::Sqlite(_) => {
+                // Made ready before the writer is waited for.
+                let inserts = bulk::inserts_sqlite(rows, term.map_or(0, |term| term.epoch));
                 let mut tx = match term {
                     Some(term) => self.begin_as(term).await?,
                     None => self.begin().await?,
                 };
-                let written = bulk::insert_sqlite(&mut tx, rows, term.map_or(0, |term| term.epoch)).await?;
+                let written = bulk::insert_sqlite(&mut tx, inserts).await?;
                 tx.commit().await?;
                 written
             }
@@ -59,7 +61,7 @@ impl Store {
     /// When the database fails; then nothing was written, or (when the commit itself failed) a repeat finds out.
     pub async fn finish_runs(&self, ends: &[Finish]) -> Result<BTreeSet<Uuid>, StoreError> {
         let changed = match &self.db {
-            Db::Sqlite { .. } => {
+            Db::Sqlite(_) => {
                 let mut tx = self.begin().await?;
                 let changed = bulk::finish_sqlite(&mut tx, ends).await?;
                 tx.commit().await?;

@@ -31,19 +31,19 @@ mod postgres;
 mod references;
 mod referrals;
 mod renewals;
+mod sqlite;
 mod subscriptions;
 mod symbols;
 mod webhook_effects;
 mod webhook_events;
 
-use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Connection as _;
 use sqlx::migrate::{Migrate, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -68,6 +68,7 @@ use postgres::Server;
 pub use references::PastVersion;
 pub use referrals::{Invited, MarkedPaid, ReferralSummary};
 pub use renewals::RenewalRow;
+use sqlite::Database;
 pub use subscriptions::{DuePage, DueSubscription};
 pub use symbols::{UniverseDocument, UniverseState};
 pub use webhook_events::{
@@ -79,9 +80,6 @@ static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// The longest a schema change may take before it is given up.
 const MIGRATION_DEADLINE: Duration = Duration::from_mins(10);
-
-/// Rows of a SQLite query that are read before they are asked for.
-const ROWS_AHEAD: usize = 512;
 
 /// The longest a sign of life may take.
 const PING_DEADLINE: Duration = Duration::from_secs(2);
@@ -137,11 +135,7 @@ pub enum Access {
 
 #[derive(Debug, Clone)]
 enum Db {
-    /// One writer connection, so writes queue here instead of failing as busy; readers see the last commit.
-    Sqlite {
-        write: SqlitePool,
-        read: SqlitePool,
-    },
+    Sqlite(Database),
     Postgres(Server),
 }
 
@@ -169,67 +163,25 @@ impl Store {
         deadline: Duration,
     ) -> Result<Self, StoreError> {
         match target {
-            DatabaseTarget::Sqlite(path) => Self::open_sqlite(path, access, connections, deadline).await,
+            DatabaseTarget::Sqlite(path) => {
+                let (database, lock) = Database::open(path, access, connections, deadline).await?;
+                Ok(Self::on(Db::Sqlite(database), deadline, lock))
+            }
             DatabaseTarget::Postgres(url) => {
                 let server = Server::connect(target, url, connections, deadline).await?;
-                Ok(Self {
-                    db: Db::Postgres(server),
-                    deadline,
-                    symbols: Arc::default(),
-                    letters: Arc::default(),
-                    _lock: None,
-                })
+                Ok(Self::on(Db::Postgres(server), deadline, None))
             }
         }
     }
 
-    async fn open_sqlite(path: &Path, access: Access, readers: u32, deadline: Duration) -> Result<Self, StoreError> {
-        let target = DatabaseTarget::Sqlite(path.to_owned());
-        let lock = match access {
-            Access::Writer => {
-                if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-                    std::fs::create_dir_all(directory).map_err(|error| unavailable(&target, &error))?;
-                }
-                Some(Arc::new(lock_beside(path)?))
-            }
-            Access::Reader => None,
-        };
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(access == Access::Writer)
-            .read_only(access == Access::Reader)
-            .journal_mode(SqliteJournalMode::Wal)
-            // What is acknowledged must survive a power cut; measured, FULL costs about a millisecond a cycle.
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            // Rows that its thread may read ahead: a page of 500 is one waking of who asked, not ten.
-            .row_buffer_size(ROWS_AHEAD)
-            .busy_timeout(deadline);
-        let pool = |most, options: SqliteConnectOptions| {
-            // A file does not hang up, so a connection to it need not be asked before each use whether it is still there.
-            let pool = SqlitePoolOptions::new().max_connections(most).acquire_timeout(deadline);
-            // A transaction that the disk ended (a commit that failed, a full disk) can be neither committed nor rolled back: its
-            // connection would refuse every transaction to come. It is closed, and another one opened.
-            let pool = pool.before_acquire(|connection, _| {
-                let is_usable = !connection.is_in_transaction();
-                Box::pin(std::future::ready(Ok(is_usable)))
-            });
-            pool.test_before_acquire(false).connect_with(options)
-        };
-        let write = pool(1, options.clone()).await.map_err(|error| unavailable(&target, &error))?;
-        let read = pool(readers, options.read_only(true)).await.map_err(|error| unavailable(&target, &error))?;
-        Ok(Self {
-            db: Db::Sqlite { write, read },
-            deadline,
-            symbols: Arc::default(),
-            letters: Arc::default(),
-            _lock: lock,
-        })
+    fn on(db: Db, deadline: Duration, lock: Option<File>) -> Self {
+        let (symbols, letters) = (Arc::default(), Arc::default());
+        Self { db, deadline, symbols, letters, _lock: lock.map(Arc::new) }
     }
 
     /// Whether no other process can have written since this one started (a SQLite file has one writer).
     pub fn is_exclusive(&self) -> bool {
-        matches!(self.db, Db::Sqlite { .. })
+        matches!(self.db, Db::Sqlite(_))
     }
 
     /// Brings the schema up to date; a schema that is newer than this program is refused.
@@ -239,7 +191,7 @@ impl Store {
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let run = async {
             match &self.db {
-                Db::Sqlite { write, .. } => SQLITE_MIGRATIONS.run(write).await,
+                Db::Sqlite(database) => SQLITE_MIGRATIONS.run(&database.write).await,
                 Db::Postgres(server) => server.migrate(&POSTGRES_MIGRATIONS).await,
             }
         };
@@ -255,8 +207,8 @@ impl Store {
     /// When the database does not answer.
     pub async fn migrations(&self) -> Result<Vec<(i64, String, bool)>, StoreError> {
         let (migrator, applied) = match &self.db {
-            Db::Sqlite { read, .. } => {
-                let mut connection = within(self.deadline, read.acquire()).await?;
+            Db::Sqlite(database) => {
+                let mut connection = within(self.deadline, database.read.acquire()).await?;
                 (&SQLITE_MIGRATIONS, list_applied(&mut *connection).await)
             }
             Db::Postgres(Server { pool, .. }) => {
@@ -286,10 +238,7 @@ impl Store {
     /// Lets the connections finish and closes them.
     pub async fn close(&self) {
         match &self.db {
-            Db::Sqlite { write, read } => {
-                read.close().await;
-                write.close().await;
-            }
+            Db::Sqlite(database) => database.close().await,
             Db::Postgres(server) => server.pool.close().await,
         }
     }
@@ -301,7 +250,7 @@ impl Store {
     /// When the server cannot be listened to; looking at intervals goes on being right.
     pub async fn listen(&self, nudge: &Notify, stop: &CancellationToken) -> Result<(), StoreError> {
         match &self.db {
-            Db::Sqlite { .. } => {
+            Db::Sqlite(_) => {
                 stop.cancelled().await;
                 Ok(())
             }
@@ -321,8 +270,8 @@ impl Store {
 
     async fn reader(&self) -> Result<Connection, StoreError> {
         match &self.db {
-            Db::Sqlite { read, .. } => {
-                Ok(Connection::Sqlite(within(self.deadline, read.acquire()).await?, self.deadline))
+            Db::Sqlite(database) => {
+                Ok(Connection::Sqlite(within(self.deadline, database.read.acquire()).await?, self.deadline))
             }
             Db::Postgres(server) => {
                 let connection = within(self.deadline, server.pool.acquire()).await?;
@@ -333,8 +282,8 @@ impl Store {
 
     async fn writer(&self) -> Result<Connection, StoreError> {
         match &self.db {
-            Db::Sqlite { write, .. } => {
-                Ok(Connection::Sqlite(within(self.deadline, write.acquire()).await?, self.deadline))
+            Db::Sqlite(database) => {
+                Ok(Connection::Sqlite(within(self.deadline, database.writer().acquire()).await?, self.deadline))
             }
             Db::Postgres(_) => self.reader().await,
         }
@@ -343,8 +292,9 @@ impl Store {
     /// A transaction that will write. On SQLite it takes the write lock at once, so it cannot fail half-way as busy.
     async fn begin(&self) -> Result<Tx, StoreError> {
         match &self.db {
-            Db::Sqlite { write, .. } => {
-                Ok(Tx::Sqlite(within(self.deadline, write.begin_with("BEGIN IMMEDIATE")).await?, self.deadline))
+            Db::Sqlite(database) => {
+                let begun = database.writer().begin_with("BEGIN IMMEDIATE");
+                Ok(Tx::Sqlite(within(self.deadline, begun).await?, self.deadline))
             }
             Db::Postgres(server) => {
                 let route = server.route(self.deadline);
@@ -363,18 +313,4 @@ async fn list_applied<C: Migrate>(connection: &mut C) -> Vec<i64> {
 
 fn unavailable(target: &DatabaseTarget, cause: &dyn std::fmt::Display) -> StoreError {
     StoreError::Unavailable { target: target.to_string(), cause: cause.to_string() }
-}
-
-/// The lock is a file of its own: a lock on the database itself would meet SQLite's own locks.
-fn lock_beside(path: &Path) -> Result<File, StoreError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let target = DatabaseTarget::Sqlite(path.to_owned());
-    let options = File::options().create(true).truncate(false).write(true).open(PathBuf::from(name));
-    let file = options.map_err(|error| unavailable(&target, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.to_owned())),
-        Err(TryLockError::Error(error)) => Err(unavailable(&target, &error)),
-    }
 }
