@@ -80,14 +80,15 @@ struct Queue {
 struct Waiting {
     finished_at: DateTime<Utc>,
     frame: Frame,
-    content: Option<Bytes>,
+    cycle: Option<Arc<KeptCycle>>,
 }
 
 /// The oldest cycle that waits, and the newest if that is another.
 struct Next {
     frame: Frame,
-    content: Result<Bytes, JournalError>,
-    newest: Option<Bytes>,
+    cycle: Result<Arc<KeptCycle>, String>,
+    /// Only spares work: without it every quote is written.
+    newest: Option<Arc<KeptCycle>>,
 }
 
 impl std::fmt::Debug for WriteBehind {
@@ -152,8 +153,10 @@ impl WriteBehind {
         let kept = blocking(move || {
             let mut queue = lock(&queue);
             let frame = queue.journal.append(&bytes)?;
+            // Read again here, where nobody waits for it: the bodies are being rendered. What cannot be is told when its turn comes.
+            let cycle = KeptCycle::decode(&bytes).ok().map(Arc::new);
             // Under the same lock: what is appended must not be taken for what is stored.
-            queue.push(Waiting { finished_at, frame, content: Some(bytes) });
+            queue.push(Waiting { finished_at, frame, cycle });
             Ok::<_, JournalError>(())
         });
         let Err(fault) = kept.await else { return Ok(()) };
@@ -173,9 +176,9 @@ impl WriteBehind {
         let _turn = self.turn.lock().await;
         let mut stored = 0;
         while let Some(next) = self.with_queue(Queue::next).await {
-            match next.decode() {
-                Ok((cycle, newest)) => {
-                    self.save(&cycle, newest.as_ref()).await.inspect_err(|fault| self.note(fault))?;
+            match next.cycle {
+                Ok(cycle) => {
+                    self.save(&cycle, next.newest.as_deref()).await.inspect_err(|fault| self.note(fault))?;
                     stored += 1;
                 }
                 // Its disk has changed it. The others can still be saved.
@@ -248,7 +251,7 @@ impl Queue {
     fn push(&mut self, waiting: Waiting) {
         self.waiting.push_back(waiting);
         if let Some(older) = self.waiting.len().checked_sub(IN_MEMORY + 1) {
-            self.waiting[older].content = None;
+            self.waiting[older].cycle = None;
         }
         self.tell();
     }
@@ -263,12 +266,17 @@ impl Queue {
     fn next(&mut self) -> Option<Next> {
         let front = self.waiting.front()?;
         let frame = front.frame;
-        let content = match &front.content {
-            Some(content) => Ok(content.clone()),
-            None => self.journal.read(frame).map(Bytes::from),
+        let cycle = match &front.cycle {
+            Some(cycle) => Ok(Arc::clone(cycle)),
+            None => self.read(frame).map(Arc::new),
         };
-        let newest = self.waiting.back().filter(|_| self.waiting.len() > 1).and_then(|newest| newest.content.clone());
-        Some(Next { frame, content, newest })
+        let newest = self.waiting.back().filter(|_| self.waiting.len() > 1).and_then(|newest| newest.cycle.clone());
+        Some(Next { frame, cycle, newest })
+    }
+
+    fn read(&mut self, frame: Frame) -> Result<KeptCycle, String> {
+        let content = self.journal.read(frame).map_err(|fault| fault.to_string())?;
+        KeptCycle::decode(&content).map_err(|fault| fault.to_string())
     }
 
     /// The database has it.
@@ -277,16 +285,6 @@ impl Queue {
         let cleared = if self.waiting.is_empty() { self.journal.clear() } else { Ok(()) };
         self.tell();
         cleared
-    }
-}
-
-impl Next {
-    fn decode(&self) -> Result<(KeptCycle, Option<KeptCycle>), String> {
-        let content = self.content.as_ref().map_err(ToString::to_string)?;
-        let cycle = KeptCycle::decode(content).map_err(|fault| fault.to_string())?;
-        // Only spares work: without it every quote is written.
-        let newest = self.newest.as_deref().and_then(|newest| KeptCycle::decode(newest).ok());
-        Ok((cycle, newest))
     }
 }
 

@@ -118,18 +118,28 @@ impl Store {
         quotes: &[(&str, &Quote)],
     ) -> Result<(), StoreError> {
         let id = head.cycle.id.to_string();
-        let symbols: Vec<&str> = points.iter().map(|(symbol, _)| *symbol).collect();
-        let ids = self.symbol_ids(&symbols).await?;
+        let mut ids = self.known_symbol_ids();
+        if ids.len() < points.len() {
+            ids = self.symbol_ids(&points.iter().map(|(symbol, _)| *symbol).collect::<Vec<_>>()).await?;
+        }
         let mut tx = self.begin().await?;
-        // Reckoned while SQLite, on its own thread, or the server writes the first quotes.
+        // Reckoned while SQLite, on its own thread, or the server writes the first quotes. `None`: one has no number yet.
         let numbered = async {
-            let numbered = points
-                .iter()
-                .filter_map(|(symbol, point)| Some(SymbolPoint { symbol_id: *ids.get(*symbol)?, point: *point }));
-            encode_points(head.cycle.slot.timestamp(), &mut numbered.collect::<Vec<_>>())
+            let numbered = points.iter().map(|(symbol, point)| {
+                let symbol_id = *ids.get(*symbol)?;
+                Some(SymbolPoint { symbol_id, point: *point })
+            });
+            let mut numbered = numbered.collect::<Option<Vec<_>>>()?;
+            Some(encode_points(head.cycle.slot.timestamp(), &mut numbered))
         };
-        let (written, points) = tokio::join!(upsert_quotes(tx.handle(), &id, quotes), numbered);
+        let (written, encoded) = tokio::join!(upsert_quotes(tx.handle(), &id, quotes), numbered);
         written?;
+        let Some(points) = encoded else {
+            // It happens once to a symbol that is new: numbered first, then all of it again.
+            drop(tx);
+            self.symbol_ids(&points.iter().map(|(symbol, _)| *symbol).collect::<Vec<_>>()).await?;
+            return Box::pin(self.save_cycle(head, points, quotes)).await;
+        };
         insert_cycle(tx.handle(), head).await?;
         if let Some(day) = &head.day {
             insert_points(&mut tx, &head.cycle, day, points).await?;

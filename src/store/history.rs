@@ -97,6 +97,11 @@ impl Store {
         Err(StoreError::Unreadable("history_symbols: some symbols have no number".to_owned()))
     }
 
+    /// The numbers of symbols that this process knows.
+    pub(super) fn known_symbol_ids(&self) -> Arc<HashMap<Box<str>, i64>> {
+        self.symbols.load_full()
+    }
+
     /// Numbers that another process takes in the same moment are left to it.
     async fn number_symbols(&self, symbols: &[&str]) -> Result<(), StoreError> {
         const SQLITE: &str = "INSERT INTO history_symbols (id, symbol) SELECT (SELECT COALESCE(MAX(id), 0) FROM \
