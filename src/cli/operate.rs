@@ -4,7 +4,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{ask, open_to_read, output};
+use super::{Usage, ask, open_to_read, output};
 use crate::calendar::SharedCalendars;
 use crate::clock::SharedClock;
 use crate::config::{Config, DatabaseTarget};
@@ -81,22 +81,23 @@ pub async fn act(config: &Config, clock: SharedClock, verb: &Verb, how: &How) ->
     output::print(&told(verb, &answer))
 }
 
-/// Asks the daemon that has the file.
+/// Asks the daemon that has the file. What it finds wrong with what was asked is no reason to try later.
 pub async fn through_daemon(config: &Config, path: &str, body: &Value) -> anyhow::Result<Value> {
-    let asked = async {
-        let Some(token) = config.operator_tokens.first() else {
-            anyhow::bail!("this command has no OPERATOR_TOKEN to ask with; set the daemon's, or stop the daemon first");
-        };
-        let (status, answer) = ask::post(ask::address_of(config), config, path, token, &body.to_string()).await?;
-        let answer: Value = serde_json::from_str(&answer).unwrap_or(Value::Null);
-        if status >= 300 {
-            anyhow::bail!("{}", answer["detail"].as_str().unwrap_or("it gave no reason"));
-        }
-        Ok(answer)
+    let closed = |why: String| Closed(format!("{} is in use by a daemon, which was asked: {why}", config.database));
+    let Some(token) = config.operator_tokens.first() else {
+        let why = "this command has no OPERATOR_TOKEN to ask with; set the daemon's, or stop the daemon first";
+        return Err(closed(why.to_owned()).into());
     };
-    asked.await.map_err(|fault| {
-        anyhow::Error::new(Closed(format!("{} is in use by a daemon, which was asked: {fault:#}", config.database)))
-    })
+    let asked = ask::post(ask::address_of(config), config, path, token, &body.to_string()).await;
+    let (status, answer) = asked.map_err(|fault| closed(format!("{fault:#}")))?;
+    let answer: Value = serde_json::from_str(&answer).unwrap_or(Value::Null);
+    let detail = || answer["detail"].as_str().unwrap_or("it gave no reason").to_owned();
+    match status {
+        0..300 => Ok(answer),
+        400 => Err(Usage(detail()).into()),
+        404 | 409 | 422 => Err(anyhow::Error::msg(detail())),
+        _ => Err(closed(detail()).into()),
+    }
 }
 
 /// The call of the HTTP API that does the same.

@@ -286,7 +286,9 @@ async fn a_command_beside_a_daemon_on_its_file_asks_the_daemon() {
     );
     assert_eq!(command("jobs resume job", OPERATOR).await.0, Some(0));
     let (code, told) = command("jobs resume job", OPERATOR).await;
-    assert!(code == Some(75) && told.contains("job is not paused"), "{told}");
+    assert!(code == Some(1) && told.contains("job is not paused"), "{told}");
+    let (code, told) = command("jobs run job --slot 2999-01-01T00:00:00Z", OPERATOR).await;
+    assert!(code == Some(2) && told.contains("has not come yet"), "{told}");
     running.stop().await;
     // Nobody has the file any more: the command does it by itself.
     assert_eq!(command("jobs pause job", "").await.0, Some(0));
