@@ -12,28 +12,25 @@ use crate::inbox::capture;
 use crate::killed::Site;
 use crate::process::Process;
 
-/// Makes calls of a process fail for as long as it lives.
-struct Failing(Child);
+/// Makes calls of processes fail for as long as it lives.
+pub struct Failing(Child);
 
 impl Failing {
-    fn calls(process: u32, calls: &str, error: &str) -> Self {
+    /// `calls` of some processes, and of those they begin, give `error`.
+    pub fn calls(processes: &[u32], calls: &str, error: &str) -> Self {
         let inject = format!("inject={calls}:error={error}");
-        let mut child = Command::new("strace")
-            .args(["-f", "-q", "-o", "/dev/null", "-e", &format!("trace={calls}"), "-e", &inject, "-p"])
-            .arg(process.to_string())
+        let mut command = Command::new("strace");
+        command.args(["-f", "-q", "-o", "/dev/null", "-e", &format!("trace={calls}"), "-e", &inject]);
+        for process in processes {
+            command.args(["-p", &process.to_string()]);
+        }
+        let mut child = command
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|fault| panic!("no strace ({fault}): run ./scripts/test, which gets it"));
-        // It says nothing more (-q) when it has hold of every thread, so the process itself is asked.
-        let traced = || {
-            let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
-            threads.flatten().all(|thread| {
-                let status = std::fs::read_to_string(thread.path().join("status")).unwrap_or_default();
-                status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
-            })
-        };
+        // It says nothing more (-q) when it has hold of every thread, so the processes themselves are asked.
         for _ in 0..200_000 {
-            if traced() {
+            if processes.iter().all(|process| is_traced(*process)) {
                 return Self(child);
             }
             if child.try_wait().unwrap().is_some() {
@@ -46,7 +43,7 @@ impl Failing {
         panic!("strace never had hold of it");
     }
 
-    fn end(mut self) {
+    pub fn end(mut self) {
         let told = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status().unwrap();
         assert!(told.success());
         self.0.wait().unwrap();
@@ -60,8 +57,18 @@ impl Drop for Failing {
     }
 }
 
+/// Whether every thread of a process is; one that has ended counts.
+fn is_traced(process: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        let status = std::fs::read_to_string(thread.path().join("status"));
+        status
+            .map_or(true, |status| status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0")))
+    })
+}
+
 /// Posts one event; the status and whether it says when to come again.
-async fn post(site: &Site, process: &Process, n: usize, padding: usize) -> (u16, bool) {
+pub async fn post(site: &Site, process: &Process, n: usize, padding: usize) -> (u16, bool) {
     let mut body = capture(&format!("WH-{n}"), &format!("CAP-{n}"), &format!("u{n}"), "79.99");
     body["summary"] = "x".repeat(padding).into();
     let signed = site.paypal.sign(body.to_string().as_bytes());
@@ -85,7 +92,7 @@ async fn a_disk_that_fails_is_never_a_yes_and_the_same_daemon_goes_on() {
         n += 1;
         assert_eq!(post(&site, &process, n, 0).await.0, 200, "it is well before {calls} {error}");
         yes.push(n);
-        let failing = Failing::calls(process.id(), calls, error);
+        let failing = Failing::calls(&[process.id()], calls, error);
         let mut refused = Vec::new();
         for _ in 0..6 {
             n += 1;

@@ -194,7 +194,8 @@ async fn the_clock_is_set_under_the_daemon(engine: Engine) {
     let environment = host.environment("1h");
     let environment: Vec<_> = environment.iter().map(|(name, value)| (&**name, &**value)).collect();
     let arguments = ["serve", "--config", &host.path("bellwether.toml")];
-    let refused = bellwether(host.directory.path(), &arguments, &environment);
+    let any_port = [("BELLWETHER_LISTEN", "127.0.0.1:0"), ("BELLWETHER_METRICS_LISTEN", "127.0.0.1:0")];
+    let refused = bellwether(host.directory.path(), &arguments, &[&environment[..], &any_port].concat());
     let said = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(69), "{said}");
     assert!(said.contains("trust_clock"), "{said}");

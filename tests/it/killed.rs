@@ -28,9 +28,12 @@ pub struct Site {
 
 impl Site {
     pub async fn new(engine: Engine) -> Self {
+        Self::on(Database::create(engine).await).await
+    }
+
+    pub async fn on(database: Database) -> Self {
         let directory = tempfile::tempdir().unwrap();
         write_universe(&directory.path().join("universe.csv"), ["AAA", "BBB"].map(str::to_owned).into_iter());
-        let database = Database::create(engine).await;
         Self { directory, database, paypal: SimPayPal::start(SystemClock::start()).await }
     }
 

@@ -8,6 +8,7 @@ mod commands;
 mod components;
 mod cors;
 mod disk;
+mod disk_postgres;
 mod doctor;
 mod faketime;
 mod fetching;

@@ -1,0 +1,133 @@
+//! A disk that fails under PostgreSQL: the server may end itself over it. What it could not make durable is answered 503, never 200,
+//! and once the server is back the same daemon goes on.
+
+use std::fs::File;
+use std::process::{Child, Command, Stdio};
+
+use sqlx::{Connection, PgConnection};
+use tempfile::TempDir;
+
+use crate::disk::{Failing, post};
+use crate::harness::{Database, eventually, postgres_url};
+use crate::killed::Site;
+
+/// A server of the test's own: the one that all tests share must not be hurt.
+struct Server {
+    programs: String,
+    directory: TempDir,
+    port: u16,
+    process: Child,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let shared = Database::at(postgres_url());
+        let programs = shared.query("SELECT setting FROM pg_config WHERE name = 'BINDIR'").await.remove(0);
+        let directory = tempfile::tempdir().unwrap();
+        if is_root() {
+            let given = Command::new("chown").arg("postgres:").arg(directory.path()).status().unwrap();
+            assert!(given.success(), "there is no user postgres to run the server as");
+        }
+        let mut make = as_its_user(&format!("{programs}/initdb"));
+        make.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-instructions", "-D"]);
+        let made = make.arg(directory.path().join("data")).stdout(Stdio::null()).status().unwrap();
+        assert!(made.success());
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let process = begin(&programs, &directory, port);
+        let server = Self { programs, directory, port, process };
+        server.answers().await;
+        server
+    }
+
+    fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+
+    async fn answers(&self) {
+        eventually("the server answers", async || PgConnection::connect(&self.url()).await.is_ok()).await;
+    }
+
+    /// It, and whoever works for it.
+    fn processes(&self) -> Vec<u32> {
+        let first = self.process.id();
+        let children = std::fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap();
+        std::iter::once(first).chain(children.split_whitespace().map(|child| child.parse().unwrap())).collect()
+    }
+
+    /// As a service manager would: begun again where it has ended.
+    async fn see_to(&mut self) {
+        eventually("it is back, or has ended", async || {
+            let ended = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))
+                .is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.starts_with(" Z")));
+            ended || PgConnection::connect(&self.url()).await.is_ok()
+        })
+        .await;
+        if self.process.try_wait().unwrap().is_some() {
+            self.process = begin(&self.programs, &self.directory, self.port);
+        }
+        self.answers().await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // At once: nothing of it is kept.
+        let _ = Command::new("kill").args(["-QUIT", &self.process.id().to_string()]).status();
+        let _ = self.process.wait();
+    }
+}
+
+fn begin(programs: &str, directory: &TempDir, port: u16) -> Child {
+    let mut command = as_its_user(&format!("{programs}/postgres"));
+    command.arg("-D").arg(directory.path().join("data")).arg("-k").arg(directory.path());
+    command.args(["-h", "127.0.0.1", "-p", &port.to_string()]).stdin(Stdio::null());
+    let log = File::options().create(true).append(true).open(directory.path().join("log")).unwrap();
+    command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+}
+
+fn is_root() -> bool {
+    std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0
+}
+
+/// PostgreSQL refuses to run as root. It ends with this test, however that ends.
+fn as_its_user(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "QUIT"]);
+    if is_root() {
+        command.args(["--reuid", "postgres", "--regid", "postgres", "--init-groups"]);
+    }
+    command.arg(program).current_dir("/");
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_disk_fails_is_never_a_yes_and_the_same_daemon_goes_on() {
+    let mut server = Server::start().await;
+    let site = Site::on(Database::at(server.url())).await;
+    // A sender is told soon.
+    let process = site.start(&[("BELLWETHER_DATABASE__TIMEOUT_SECONDS", "1")]);
+    let (mut n, mut yes) = (0, Vec::new());
+    for (calls, error) in [("fdatasync,fsync", "EIO"), ("pwrite64", "EROFS"), ("pwrite64", "ENOSPC")] {
+        n += 1;
+        eventually("it is well before", async || post(&site, &process, n, 0).await.0 == 200).await;
+        yes.push(n);
+        let failing = Failing::calls(&server.processes(), calls, error);
+        let mut refused = Vec::new();
+        for _ in 0..6 {
+            n += 1;
+            assert_eq!(post(&site, &process, n, 0).await, (503, true), "{calls} {error}");
+            refused.push(n);
+        }
+        failing.end();
+        server.see_to().await;
+        for n in refused {
+            eventually("it is taken again", async || post(&site, &process, n, 0).await.0 == 200).await;
+            yes.push(n);
+        }
+    }
+    let all = i64::try_from(yes.len()).unwrap();
+    let done = "webhook_events WHERE status = 'processed'";
+    eventually("each has its effect", async || site.count(done).await == all).await;
+    assert_eq!(site.count("payments").await, all);
+    assert_eq!(site.count("(SELECT account FROM audit GROUP BY account HAVING COUNT(*) > 1) twice").await, 0);
+}
