@@ -18,6 +18,8 @@ pub struct BillingHealth {
     pub unended: i64,
     /// Payments of which it is not known, for more than a day, whose they are.
     pub ownerless: i64,
+    /// Accounts for which more than one subscription has run at PayPal for more than a day: their holders pay twice.
+    pub doubled: i64,
 }
 
 impl Store {
@@ -30,7 +32,12 @@ impl Store {
              (SELECT COUNT(*) FROM renewals WHERE action IN ('confirming', 'uncertain')) AS in_doubt, \
              (SELECT COUNT(*) FROM billing_flags WHERE resolved_at IS NULL) AS flags, \
              (SELECT COUNT(*) FROM cancellations WHERE state = 'wanted' AND requested_at < $2) AS unended, \
-             (SELECT COUNT(*) FROM payments WHERE user_id IS NULL AND received_at < $1) AS ownerless";
+             (SELECT COUNT(*) FROM payments WHERE user_id IS NULL AND received_at < $1) AS ownerless, \
+             (SELECT COUNT(*) FROM (SELECT runs.user_id FROM billing_links runs WHERE runs.user_id IS NOT NULL \
+             AND runs.change = 'activated' AND runs.at < $1 AND NOT EXISTS (SELECT 1 FROM billing_links ended \
+             WHERE ended.link_id = runs.link_id AND ended.at >= runs.at \
+             AND ended.change IN ('suspended', 'canceled', 'expired')) \
+             GROUP BY runs.user_id HAVING COUNT(DISTINCT runs.link_id) > 1) accounts) AS doubled";
         let mut connection = self.reader().await?;
         let a_day_ago = now - TimeDelta::hours(25);
         on!(connection.handle(), BillingHealth, SQL, [a_day_ago, now - TimeDelta::hours(1)], fetch_one)

@@ -82,6 +82,24 @@ pub async fn post(site: &Site, process: &Process, n: usize, padding: usize) -> (
     (answer.status().as_u16(), after)
 }
 
+/// Posts six events that cannot be made durable.
+pub async fn refused(site: &Site, process: &Process, n: &mut usize, why: &str) -> Vec<usize> {
+    let mut refused = Vec::new();
+    for _ in 0..6 {
+        *n += 1;
+        assert_eq!(post(site, process, *n, 0).await, (503, true), "{why}");
+        refused.push(*n);
+    }
+    refused
+}
+
+/// Posts them again until each is stored.
+pub async fn take_again(site: &Site, process: &Process, refused: &[usize]) {
+    for n in refused {
+        eventually("it is taken again", async || post(site, process, *n, 0).await.0 == 200).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_fails_is_never_a_yes_and_the_same_daemon_goes_on() {
     let site = Site::new(Engine::Sqlite).await;
@@ -93,18 +111,11 @@ async fn a_disk_that_fails_is_never_a_yes_and_the_same_daemon_goes_on() {
         assert_eq!(post(&site, &process, n, 0).await.0, 200, "it is well before {calls} {error}");
         yes.push(n);
         let failing = Failing::calls(&[process.id()], calls, error);
-        let mut refused = Vec::new();
-        for _ in 0..6 {
-            n += 1;
-            assert_eq!(post(&site, &process, n, 0).await, (503, true), "{calls} {error}");
-            refused.push(n);
-        }
+        let refused = refused(&site, &process, &mut n, &format!("{calls} {error}")).await;
         failing.end();
         // No restart: PayPal sends again what was refused, and it counts once.
-        for n in refused {
-            eventually("it is taken again", async || post(&site, &process, n, 0).await.0 == 200).await;
-            yes.push(n);
-        }
+        take_again(&site, &process, &refused).await;
+        yes.extend(refused);
     }
     drop(process);
     let _again = site.start(&[]);

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
-use crate::disk::{Failing, post};
+use crate::disk::{Failing, post, refused, take_again};
 use crate::harness::{Database, eventually, postgres_url};
 use crate::killed::Site;
 
@@ -112,18 +112,11 @@ async fn a_server_whose_disk_fails_is_never_a_yes_and_the_same_daemon_goes_on() 
         eventually("it is well before", async || post(&site, &process, n, 0).await.0 == 200).await;
         yes.push(n);
         let failing = Failing::calls(&server.processes(), calls, error);
-        let mut refused = Vec::new();
-        for _ in 0..6 {
-            n += 1;
-            assert_eq!(post(&site, &process, n, 0).await, (503, true), "{calls} {error}");
-            refused.push(n);
-        }
+        let refused = refused(&site, &process, &mut n, &format!("{calls} {error}")).await;
         failing.end();
         server.see_to().await;
-        for n in refused {
-            eventually("it is taken again", async || post(&site, &process, n, 0).await.0 == 200).await;
-            yes.push(n);
-        }
+        take_again(&site, &process, &refused).await;
+        yes.extend(refused);
     }
     let all = i64::try_from(yes.len()).unwrap();
     let done = "webhook_events WHERE status = 'processed'";

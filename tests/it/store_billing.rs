@@ -21,6 +21,7 @@ on_both_engines!(
     a_credit_is_used_once_under_concurrency,
     what_is_due_is_paged_in_order,
     a_plan_that_was_paid_for_next_begins_in_its_night,
+    two_subscriptions_of_one_account_are_seen,
     what_an_earlier_version_wrote_goes_on,
 );
 
@@ -356,6 +357,24 @@ async fn what_is_due_is_paged_in_order(engine: Engine) {
         seen.push(row.id.clone());
     }
     assert_eq!(seen, ["a", "b", "c"]);
+}
+
+async fn two_subscriptions_of_one_account_are_seen(engine: Engine) {
+    let database = Database::create(engine).await;
+    let (store, rules, now) = (database.store().await, rules(), instant(NOW));
+    let doubled = async |at: DateTime<Utc>| store.billing_health(at).await.unwrap().doubled;
+    for (link, user) in [("I-1", "u7"), ("I-2", "u7"), ("I-3", "u8")] {
+        let event = activated(link, "2027-03-01T12:00:00Z", &format!("gold_monthly_1_{user}"));
+        store.apply_event(&event, &rules, now).await.unwrap();
+    }
+    assert_eq!(doubled(instant("2027-03-02T11:00:00Z")).await, 0, "whoever changes over has a day for it");
+    assert_eq!(doubled(now).await, 1);
+    let mut ended = activated("I-1", "2027-03-05T12:00:00Z", "gold_monthly_1_u7");
+    if let What::Subscription { change, .. } = &mut ended.what {
+        *change = Change::Canceled;
+    }
+    store.apply_event(&Event { id: "WH-E".to_owned(), ..ended }, &rules, now).await.unwrap();
+    assert_eq!(doubled(now).await, 0);
 }
 
 async fn a_plan_that_was_paid_for_next_begins_in_its_night(engine: Engine) {

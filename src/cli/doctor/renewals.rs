@@ -39,6 +39,13 @@ pub(super) async fn checks(config: &Config, now: DateTime<Utc>) -> anyhow::Resul
             "`bellwether renewals show ACCOUNT` has PayPal's words; docs/runbooks/billing.md, CancellationStuck",
         ),
         is_none(
+            "one each",
+            health.doubled,
+            "nobody has two subscriptions at PayPal",
+            "accounts have more than one subscription that runs at PayPal: their holders pay for each",
+            "`bellwether renewals show ACCOUNT` names the one that counts; end the other at PayPal, and give back what it took (docs/runbooks/billing.md)",
+        ),
+        is_none(
             "flags",
             health.flags,
             "nothing waits for an operator",
