@@ -34,6 +34,17 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// Returns once `span` has passed, whatever is done to the wall clock meanwhile.
     fn pause(&self, span: Duration) -> Sleep<'_>;
 
+    /// How long it is to the next beat of `span`. The beats of all spans fall together as far as the spans allow it, so work that is
+    /// bound to no instant wakes the process once for all of it.
+    fn until_beat(&self, span: Duration) -> Duration {
+        span
+    }
+
+    /// Returns at the next beat of `span`, whatever is done to the wall clock meanwhile.
+    fn beat(&self, span: Duration) -> Sleep<'_> {
+        self.pause(self.until_beat(span))
+    }
+
     /// Returns once the wall clock has reached `at`; at once when it has already.
     fn sleep_until(&self, at: DateTime<Utc>) -> Sleep<'_>;
 
@@ -53,7 +64,14 @@ pub trait Clock: Send + Sync + fmt::Debug {
 #[derive(Debug)]
 pub struct SystemClock {
     started: std::time::Instant,
+    /// From the start to the first half of a second: beats keep clear of the full seconds, at which jobs begin.
+    first_beat: Duration,
 }
+
+const SECOND: TimeDelta = TimeDelta::seconds(1);
+
+/// Where in a second beats fall.
+const HALF: TimeDelta = TimeDelta::milliseconds(500);
 
 /// A wait looks at the wall clock at least this often, because the clock can be stepped while we sleep.
 const LONGEST_NAP: Duration = Duration::from_secs(1);
@@ -62,7 +80,10 @@ impl SystemClock {
     /// A clock whose monotonic time starts now.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the host's clock")]
     pub fn start() -> SharedClock {
-        Arc::new(Self { started: std::time::Instant::now() })
+        let past_the_second = TimeDelta::nanoseconds(Utc::now().timestamp_subsec_nanos().into());
+        let to_the_half = (HALF - past_the_second).to_std().or_else(|_| (HALF + SECOND - past_the_second).to_std());
+        let first_beat = to_the_half.unwrap_or_default();
+        Arc::new(Self { started: std::time::Instant::now(), first_beat })
     }
 }
 
@@ -86,6 +107,14 @@ impl Clock for SystemClock {
         Box::pin(tokio::time::sleep(span))
     }
 
+    fn until_beat(&self, span: Duration) -> Duration {
+        // Spans are constants and intervals of the configuration: far from 584 years, and never nothing.
+        let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let (span, first) = (nanoseconds(span).max(1), nanoseconds(self.first_beat));
+        let since = nanoseconds(self.started.elapsed()).saturating_add(span - first % span);
+        Duration::from_nanos(span - since % span)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "this is the one place that waits on the host's clock")]
     fn sleep_until(&self, at: DateTime<Utc>) -> Sleep<'_> {
         Box::pin(async move {
@@ -94,7 +123,8 @@ impl Clock for SystemClock {
                 if left.is_zero() {
                     return;
                 }
-                tokio::time::sleep(left.min(LONGEST_NAP)).await;
+                let nap = if left > LONGEST_NAP { self.until_beat(LONGEST_NAP) } else { left };
+                tokio::time::sleep(nap).await;
             }
         })
     }
@@ -256,6 +286,19 @@ mod tests {
         let clock = SimClock::at(noon());
         clock.advance(TimeDelta::seconds(-5));
         assert_eq!(clock.now(), noon());
+    }
+
+    #[tokio::test]
+    async fn beats_fall_together_and_beside_the_full_second() {
+        let clock = SystemClock::start();
+        clock.beat(Duration::from_millis(10)).await;
+        let wall = clock.now();
+        let (one, five) = (clock.until_beat(Duration::from_secs(1)), clock.until_beat(Duration::from_secs(5)));
+        assert!(one <= Duration::from_secs(1) && five <= Duration::from_secs(5));
+        let apart = five.subsec_nanos().abs_diff(one.subsec_nanos());
+        assert!(apart.min(1_000_000_000 - apart) < 400_000_000, "{one:?} {five:?}");
+        let at = (wall + one).timestamp_subsec_millis();
+        assert!((100..900).contains(&at), "{at}");
     }
 
     #[test]

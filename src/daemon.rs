@@ -353,7 +353,7 @@ impl Daemon {
                 market.refresh(false);
                 metrics::upkeep();
                 tokio::select! {
-                    () = clock.sleep(REFRESH) => {}
+                    () = clock.beat(REFRESH) => {}
                     () = stop.cancelled() => {}
                 }
             }

@@ -64,7 +64,7 @@ impl Streams {
             tokio::select! {
                 () = stop.cancelled() => break,
                 _ = states.changed() => self.beats.send_modify(|beat| beat.states += 1),
-                () = clock.sleep(HEARTBEAT) => self.beats.send_modify(|beat| beat.heartbeats += 1),
+                () = clock.beat(HEARTBEAT) => self.beats.send_modify(|beat| beat.heartbeats += 1),
             }
         }
         self.beats.send_modify(|beat| beat.ended = true);

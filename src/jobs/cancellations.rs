@@ -66,7 +66,7 @@ impl Cancellations {
             self.show().await;
             tokio::select! {
                 () = self.nudge.notified() => {}
-                () = self.clock.sleep(EVERY) => {}
+                () = self.clock.beat(EVERY) => {}
                 () = stop.cancelled() => {}
             }
         }

@@ -114,7 +114,7 @@ impl Outbox {
             }
             tokio::select! {
                 () = self.nudge.notified() => {}
-                () = self.clock.sleep(EVERY) => {}
+                () = self.clock.beat(EVERY) => {}
                 () = stop.cancelled() => {}
             }
         }

@@ -145,7 +145,7 @@ impl MarketData {
             }
             tokio::select! {
                 () = self.history.references.changed.notified() => seen.nudged = true,
-                () = self.clock.sleep(BEAT) => {}
+                () = self.clock.beat(BEAT) => {}
                 () = stop.cancelled() => {}
             }
         }

@@ -207,7 +207,7 @@ impl WriteBehind {
             let behind = lag.since.map_or(0, |since| (self.clock.now() - since).num_seconds().max(0));
             metrics::store_lag(lag.cycles, behind, lag.journal_bytes);
             tokio::select! {
-                () = self.clock.sleep(AGAIN) => {}
+                () = self.clock.beat(AGAIN) => {}
                 () = stop.cancelled() => {}
             }
         }

@@ -71,7 +71,7 @@ pub async fn keep_alive(status: Arc<Status>, clock: SharedClock, stop: Cancellat
     let interval = sd_notify::watchdog_enabled().map_or(DEFAULT_INTERVAL, |watchdog| watchdog / 2);
     loop {
         tokio::select! {
-            () = clock.sleep(interval) => {}
+            () = clock.beat(interval) => {}
             () = stop.cancelled() => return,
         }
         match prove_planning(&status, &clock) {

@@ -84,7 +84,7 @@ impl Leadership {
                 planner.notify_one();
                 let pause = if ours { self.span / 3 } else { STANDBY_ASKS.min(self.span / 3) };
                 tokio::select! {
-                    () = self.clock.pause(pause) => {}
+                    () = self.clock.beat(pause) => {}
                     () = self.word.notified() => {}
                     () = stop.cancelled() => return,
                 }
@@ -100,7 +100,7 @@ impl Leadership {
                 debug!(error = %fault, "other instances cannot be heard; what they say is found within a second");
             }
             tokio::select! {
-                () = self.clock.pause(self.span / 3) => {}
+                () = self.clock.beat(self.span / 3) => {}
                 () = stop.cancelled() => {}
             }
         }

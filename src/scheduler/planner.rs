@@ -21,7 +21,7 @@ use crate::schedule::Pause;
 use crate::store::{ClockEvent, KnownJob, Origin, RunState, StoreError, Term};
 
 /// The longest the planner sleeps: a stepped clock or a lost wake-up costs a second at most.
-const LONGEST_SLEEP: TimeDelta = TimeDelta::seconds(1);
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// How often a process says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -111,7 +111,7 @@ pub struct Planner {
     runs: TaskTracker,
     cut_off: CancellationToken,
     options: PlannerOptions,
-    last_heartbeat: Option<Duration>,
+    next_heartbeat: Duration,
     /// When, by the time since boot, what happened to the clock was written down in the last hour.
     clock_events: VecDeque<Duration>,
     /// Jobs that run once when this instance first plans, beside their schedule.
@@ -147,7 +147,7 @@ impl Planner {
             runs: TaskTracker::new(),
             cut_off: CancellationToken::new(),
             options,
-            last_heartbeat: None,
+            next_heartbeat: Duration::ZERO,
             clock_events: VecDeque::new(),
             cold_start: Vec::new(),
             started_at: ledger.clock.now(),
@@ -372,17 +372,21 @@ impl Planner {
     /// Says that the process lives, and looks for runs that nobody carries any more.
     async fn beat(&mut self) -> Result<(), StoreError> {
         let monotonic = self.ledger.clock.monotonic();
-        if self.last_heartbeat.is_some_and(|last| monotonic < last + HEARTBEAT) {
+        if monotonic < self.next_heartbeat {
             return Ok(());
         }
         self.ledger.store.beat(&self.ledger.owner, &self.options.host, self.started_at).await?;
         if self.office.is_some() {
-            self.take_over_abandoned().await?;
+            // Where nobody else can write the ledger, nobody has abandoned anything since this process began to plan.
+            if !self.ledger.store.is_exclusive() {
+                self.take_over_abandoned().await?;
+            }
             self.report_overdue(self.ledger.clock.now());
         }
         self.take_over_own().await?;
         self.unasked = true;
-        self.last_heartbeat = Some(monotonic);
+        // With what else is done every so often, as far as the database is quick.
+        self.next_heartbeat = monotonic + self.ledger.clock.until_beat(HEARTBEAT);
         Ok(())
     }
 
@@ -413,7 +417,7 @@ impl Planner {
 
     /// Counted from when the last look began: one that took long is followed by the next at once.
     fn next_look(&self, looked: DateTime<Utc>) -> DateTime<Utc> {
-        let latest = looked + LONGEST_SLEEP;
+        let latest = self.ledger.clock.later(self.ledger.clock.until_beat(LONGEST_SLEEP));
         if self.office.is_none() {
             return latest;
         }

@@ -13,8 +13,9 @@ use crate::clock::SharedClock;
 /// A planner that has looked within so long is awake: two looks a second would see what one sees.
 const OVERSLEPT: Duration = Duration::from_millis(1_500);
 
-/// Looks each second, in UTC, until `stop`, whether the planner has done so by its own clock, and wakes it if it has not. The crate's schedule is never asked what is due: it fires an hour
-/// off after a switch of summer time and goes silent when the clock steps back.
+/// Looks each five seconds, in UTC, until `stop`, whether the planner has done so by its own clock, and wakes it if it has not. The
+/// crate's schedule is never asked what is due: it fires an hour off after a switch of summer time and goes silent when the clock
+/// steps back.
 ///
 /// # Errors
 /// When the crate refuses to start; the planner goes on by its own clock.
@@ -25,13 +26,13 @@ pub async fn spawn_cron_waker(
     stop: CancellationToken,
 ) -> Result<(), JobSchedulerError> {
     let mut scheduler = JobScheduler::new().await?;
-    let each_second = Job::new_async("* * * * * *", move |_, _| {
+    let each_five_seconds = Job::new_async("*/5 * * * * *", move |_, _| {
         if status.last_look().is_none_or(|looked| clock.monotonic() > looked + OVERSLEPT) {
             planner.notify_one();
         }
         Box::pin(std::future::ready(()))
     })?;
-    scheduler.add(each_second).await?;
+    scheduler.add(each_five_seconds).await?;
     scheduler.start().await?;
     tokio::spawn(async move {
         stop.cancelled().await;

@@ -19,7 +19,10 @@ const ROWS_AHEAD: usize = 512;
 /// Pages of the log after which a commit copies them into the file itself, because nobody has done it before (32 MiB).
 const MOST_PAGES: &str = "8000";
 
-/// Nothing was written for so long: the log is copied into the file.
+/// Writes that are worth a copy of the log into the file: a daemon that only says that it lives need not copy each word of it.
+const FEWEST_WRITES: usize = 8;
+
+/// It is copied once nothing more was written for so long.
 const QUIET: Duration = Duration::from_millis(100);
 
 /// Writes after which that is done even though more come.
@@ -115,13 +118,7 @@ impl Copier {
         let own = pool.clone();
         tokio::spawn(async move {
             let mut failed = false;
-            while told.recv().await.is_some() {
-                for _ in 1..MOST_WRITES {
-                    match tokio::time::timeout(QUIET, told.recv()).await {
-                        Ok(Some(())) => {}
-                        Ok(None) | Err(_) => break,
-                    }
-                }
+            while wait_for_writes(&mut told).await {
                 let copied = within(deadline, sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&own)).await;
                 match copied {
                     Ok(_) => failed = false,
@@ -137,6 +134,22 @@ impl Copier {
         });
         Self { pool, written }
     }
+}
+
+/// Returns once the log is to be copied; `false`: nobody can write any more.
+async fn wait_for_writes(told: &mut mpsc::Receiver<()>) -> bool {
+    for _ in 0..FEWEST_WRITES {
+        if told.recv().await.is_none() {
+            return false;
+        }
+    }
+    for _ in FEWEST_WRITES..MOST_WRITES {
+        match tokio::time::timeout(QUIET, told.recv()).await {
+            Ok(Some(())) => {}
+            Ok(None) | Err(_) => break,
+        }
+    }
+    true
 }
 
 /// The lock is a file of its own: a lock on the database itself would meet SQLite's own locks.

@@ -290,7 +290,7 @@ impl CalendarKeeper {
         let (pause, looks) = if self.config.exceptions.is_some() { (LOOK, LOOKS_PER_SECOND) } else { (ASK, 1) };
         for look in 1_u32.. {
             tokio::select! {
-                () = self.clock.sleep(pause) => {}
+                () = self.clock.beat(pause) => {}
                 () = stop.cancelled() => return,
             }
             let now = self.stamp().await;
