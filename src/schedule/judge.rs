@@ -103,8 +103,8 @@ fn judge_wanted(
         return catch_up(spec, slots, now, max, newest_first, spacing);
     }
     let Some((newest, older)) = slots.split_last() else { return Vec::new() };
-    let covered = format!("the newer slot {} was due as well", newest.format("%Y-%m-%dT%H:%M:%SZ"));
-    let older = older.iter().map(|slot| (*slot, Verdict::Missed(covered.clone())));
+    let covered = || format!("the newer slot {} was due as well", newest.format("%Y-%m-%dT%H:%M:%SZ"));
+    let older = older.iter().map(|slot| (*slot, Verdict::Missed(covered())));
     older.chain([(*newest, judge_newest(spec, calendar, *newest, now, busy))]).collect()
 }
 

@@ -354,7 +354,8 @@ impl Planner {
         self.runs.spawn(async move {
             drop(turn);
             let (job, clock) = (entry.spec.name, Arc::clone(&ledger.clock));
-            let well = runner::run(ledger, entry, ticket, living, cut_off).await;
+            // On the heap once: whatever is spawned is moved several times before it begins, a thousand of them while others wait.
+            let well = Box::pin(runner::run(ledger, entry, ticket, living, cut_off)).await;
             if well {
                 status.succeeded(job, clock.now());
             }

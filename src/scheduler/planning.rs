@@ -87,7 +87,7 @@ impl Planner {
         let (jobs, busy) = tokio::try_join!(self.ledger.store.paused_jobs(), self.ledger.store.busy_jobs())?;
         self.set_pauses(&jobs, now);
         let (mut due, mut wanted) = (due.into_iter().peekable(), FIRST_ROWS);
-        let (mut claims, mut outcome) = (VecDeque::new(), Ok(()));
+        let (mut claims, mut begun, mut outcome) = (VecDeque::new(), Vec::new(), Ok(()));
         while due.peek().is_some() && outcome.is_ok() {
             let mut batch = Batch::default();
             while let Some(line) = due.next_if(|_| batch.rows.len() < wanted) {
@@ -95,13 +95,20 @@ impl Planner {
             }
             wanted = MOST_ROWS.min(wanted * 2);
             claims.push_back(self.begin_claim(batch, term));
-            if claims.len() == CLAIMS_AT_ONCE {
-                outcome = self.end_claim(claims.pop_front(), calendar, term).await;
+            if claims.len() == CLAIMS_AT_ONCE
+                && let Some(claim) = claims.pop_front()
+            {
+                outcome = self.end_claim(claim, term).await.map(|batch| begun.push(batch));
             }
         }
         // What was begun is acted on, whatever became of the one before: it may be written.
         while let Some(claim) = claims.pop_front() {
-            outcome = outcome.and(self.end_claim(Some(claim), calendar, term).await);
+            outcome = outcome.and(self.end_claim(claim, term).await.map(|batch| begun.push(batch)));
+        }
+        // All of it begins before anything is told of it.
+        tokio::task::yield_now().await;
+        for batch in begun {
+            self.go_on_from(batch, calendar).await;
         }
         outcome
     }
@@ -170,24 +177,20 @@ impl Planner {
         Claim { batch, writing }
     }
 
-    async fn end_claim(&mut self, claim: Option<Claim>, calendar: &Calendar, term: &Term) -> Result<(), StoreError> {
-        if let Some(claim) = claim {
-            let claimed = claim.written().await?;
-            self.act_on(claimed, calendar, term).await;
-        }
-        Ok(())
-    }
-
-    /// Begins what was claimed, then says so and moves the cursors behind what is written.
-    async fn act_on(&mut self, batch: Batch, calendar: &Calendar, term: &Term) {
-        for (row, line) in batch.rows.iter().zip(batch.lines) {
+    /// Begins what was claimed.
+    async fn end_claim(&self, claim: Claim, term: &Term) -> Result<Batch, StoreError> {
+        let batch = claim.written().await?;
+        for (row, line) in batch.rows.iter().zip(&batch.lines) {
             if row.state == RunState::Running {
-                let entry = &self.lines[line].entry;
+                let entry = &self.lines[*line].entry;
                 self.spawn(Arc::clone(entry), ticket_of(&entry.spec, row, term.epoch));
             }
         }
-        // They begin before anything is told of them.
-        tokio::task::yield_now().await;
+        Ok(batch)
+    }
+
+    /// Says what was claimed, and moves the cursors behind what is written.
+    async fn go_on_from(&mut self, batch: Batch, calendar: &Calendar) {
         batch.rows.iter().for_each(tell);
         for Decided { line, cursor, replaces } in batch.decided {
             let line = &mut self.lines[line];

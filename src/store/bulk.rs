@@ -19,7 +19,8 @@ const COLUMNS: usize = 20;
 /// What the row is called that says that the term holds; no run has this id.
 const OFFICE: &str = "office";
 
-/// The claim on PostgreSQL, given who may write it.
+/// The claim on PostgreSQL, given who may write it. Arrays are taken apart beside each other in a list of columns, not in FROM, where
+/// each of them would be written into a table of its own first; what follows from the state is no array.
 macro_rules! claim {
     ($office:literal) => {
         concat!(
@@ -28,10 +29,15 @@ macro_rules! claim {
             "), claimed AS (INSERT INTO job_runs (id, job, scheduled_for, origin, state, reason, attempt, owner, claimed_at, \
              started_at, next_attempt_at, finished_at, late_us, deadline, session_date, phase, calendar_version, \
              tzdb_version, trace_id, fence) \
-             SELECT slots.*, epoch FROM office, UNNEST($1::TEXT[], $2::TEXT[], $3::TIMESTAMPTZ[], $4::TEXT[], $5::TEXT[], \
-             $6::TEXT[], $7::INTEGER[], $8::TEXT[], $9::TIMESTAMPTZ[], $10::TIMESTAMPTZ[], $11::TIMESTAMPTZ[], \
-             $12::TIMESTAMPTZ[], $13::BIGINT[], $14::TIMESTAMPTZ[], $15::DATE[], $16::TEXT[], $17::TEXT[], $21::TEXT[], \
-             $22::TEXT[]) AS slots \
+             SELECT id, job, scheduled_for, origin, state, reason, CASE WHEN state = 'running' THEN 1 ELSE 0 END, owner, \
+             claimed_at, CASE WHEN state = 'running' THEN claimed_at END, next_attempt_at, \
+             CASE WHEN state NOT IN ('running', 'queued') THEN claimed_at END, late_us, deadline, session_date, phase, \
+             calendar_version, $14::TEXT, trace_id, epoch FROM (SELECT UNNEST($1::TEXT[]) AS id, UNNEST($2::TEXT[]) AS job, \
+             UNNEST($3::TIMESTAMPTZ[]) AS scheduled_for, UNNEST($4::TEXT[]) AS origin, UNNEST($5::TEXT[]) AS state, \
+             UNNEST($6::TEXT[]) AS reason, UNNEST($7::TEXT[]) AS owner, UNNEST($8::TIMESTAMPTZ[]) AS claimed_at, \
+             UNNEST($9::TIMESTAMPTZ[]) AS next_attempt_at, UNNEST($10::BIGINT[]) AS late_us, \
+             UNNEST($11::TIMESTAMPTZ[]) AS deadline, UNNEST($12::DATE[]) AS session_date, UNNEST($13::TEXT[]) AS phase, \
+             UNNEST($15::TEXT[]) AS calendar_version, UNNEST($16::TEXT[]) AS trace_id, epoch FROM office) AS slots \
              ON CONFLICT (job, scheduled_for) DO NOTHING RETURNING id) \
              SELECT id FROM claimed UNION ALL SELECT 'office' FROM office"
         )
@@ -67,9 +73,9 @@ pub(super) async fn insert_postgres(
     term: Option<&Term>,
 ) -> Result<Vec<(String,)>, StoreError> {
     const AS_PLANNER: &str = claim!(
-        "SELECT epoch FROM leases WHERE name = $19 AND owner = $20 AND epoch = $18 AND expires_at > clock_timestamp() FOR SHARE"
+        "SELECT epoch FROM leases WHERE name = $18 AND owner = $19 AND epoch = $17 AND expires_at > clock_timestamp() FOR SHARE"
     );
-    const AS_ANYBODY: &str = claim!("SELECT $18::BIGINT AS epoch WHERE $19::TEXT || $20::TEXT <> ''");
+    const AS_ANYBODY: &str = claim!("SELECT $17::BIGINT AS epoch WHERE $18::TEXT || $19::TEXT <> ''");
     let Handle::Postgres(connection, route) = connection.handle() else { return Ok(Vec::new()) };
     let sql = if term.is_some() { AS_PLANNER } else { AS_ANYBODY };
     let (owner, epoch) = term.map_or(("nobody", 0), |term| (term.owner.as_str(), term.epoch));
@@ -80,24 +86,20 @@ pub(super) async fn insert_postgres(
         .bind(rows.iter().map(|run| run.origin.name()).collect::<Vec<_>>())
         .bind(rows.iter().map(|run| run.state.name()).collect::<Vec<_>>())
         .bind(rows.iter().map(|run| run.reason.as_deref()).collect::<Vec<_>>())
-        .bind(rows.iter().map(attempt).collect::<Vec<_>>())
         .bind(rows.iter().map(|run| run.owner.as_str()).collect::<Vec<_>>())
         .bind(rows.iter().map(|run| run.claimed_at).collect::<Vec<_>>())
-        .bind(rows.iter().map(started_at).collect::<Vec<_>>())
         .bind(rows.iter().map(|run| run.next_attempt_at).collect::<Vec<_>>())
-        .bind(rows.iter().map(finished_at).collect::<Vec<_>>())
         .bind(rows.iter().map(late_us).collect::<Vec<_>>())
         .bind(rows.iter().map(|run| run.deadline).collect::<Vec<_>>())
         .bind(rows.iter().map(|run| run.session_date).collect::<Vec<Option<NaiveDate>>>())
         .bind(rows.iter().map(|run| run.phase.as_str()).collect::<Vec<_>>())
+        .bind(chrono_tz::IANA_TZDB_VERSION)
         .bind(rows.iter().map(|run| run.calendar_version.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|run| run.trace_id.as_str()).collect::<Vec<_>>())
         .bind(epoch)
         .bind(PLANNER)
         .bind(owner)
-        .bind(vec![chrono_tz::IANA_TZDB_VERSION; rows.len()])
-        .bind(rows.iter().map(|run| run.trace_id.as_str()).collect::<Vec<_>>())
-        // The plan of many is made for how large the ledger is now, not for how large it was when the statement was new.
-        .persistent(rows.len() == 1 && !route.pooled);
+        .persistent(!route.pooled);
     let mut written = on!(@postgres connection, route, query, fetch_all)?;
     let before = written.len();
     written.retain(|(id,)| id != OFFICE);
@@ -127,10 +129,11 @@ pub(super) async fn finish_postgres(
     connection: &mut Connection,
     ends: &[Finish],
 ) -> Result<Vec<(String,)>, StoreError> {
-    const SQL: &str = "WITH ends AS (SELECT * FROM UNNEST($1::TEXT[], $2::INTEGER[], $3::BIGINT[], $4::TEXT[], \
-         $5::TIMESTAMPTZ[], $6::TIMESTAMPTZ[], $7::TEXT[], $8::TEXT[], $9::TIMESTAMPTZ[], $10::TIMESTAMPTZ[], $11::TEXT[], \
-         $12::TEXT[], $13::TEXT[]) AS ends (run, attempt, fence, owner, started_at, finished_at, attempt_state, state, \
-         next_attempt_at, deadline, reason, error, stats)), \
+    const SQL: &str = "WITH ends AS (SELECT UNNEST($1::TEXT[]) AS run, UNNEST($2::INTEGER[]) AS attempt, \
+         UNNEST($3::BIGINT[]) AS fence, UNNEST($4::TEXT[]) AS owner, UNNEST($5::TIMESTAMPTZ[]) AS started_at, \
+         UNNEST($6::TIMESTAMPTZ[]) AS finished_at, UNNEST($7::TEXT[]) AS attempt_state, UNNEST($8::TEXT[]) AS state, \
+         UNNEST($9::TIMESTAMPTZ[]) AS next_attempt_at, UNNEST($10::TIMESTAMPTZ[]) AS deadline, UNNEST($11::TEXT[]) AS reason, \
+         UNNEST($12::TEXT[]) AS error, UNNEST($13::TEXT[]) AS stats), \
          changed AS (UPDATE job_runs SET state = ends.state, reason = COALESCE(ends.reason, job_runs.reason), \
          error = ends.error, stats = COALESCE(ends.stats, job_runs.stats), \
          finished_at = CASE WHEN ends.state <> 'queued' THEN ends.finished_at END, next_attempt_at = ends.next_attempt_at, \
@@ -156,6 +159,7 @@ pub(super) async fn finish_postgres(
         .bind(ends.iter().map(|end| end.reason.as_deref()).collect::<Vec<_>>())
         .bind(ends.iter().map(|end| end.error.as_deref()).collect::<Vec<_>>())
         .bind(ends.iter().map(|end| end.stats.as_deref()).collect::<Vec<_>>())
+        // The plan of many is made for how large the ledger is now, not for how large it was when the statement was new.
         .persistent(ends.len() == 1 && !route.pooled);
     on!(@postgres connection, route, query, fetch_all)
 }
