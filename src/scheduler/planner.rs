@@ -26,6 +26,10 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// How often a process says that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
+/// How often a process that has the database to itself looks for runs of its own that it does not know of; on a shared one, at each
+/// heartbeat.
+const SEARCH: Duration = Duration::from_secs(20);
+
 /// A ledger this far ahead of the clock was written under a wrong clock, or is read under one.
 const FUTURE: TimeDelta = TimeDelta::minutes(5);
 
@@ -112,6 +116,8 @@ pub struct Planner {
     cut_off: CancellationToken,
     options: PlannerOptions,
     next_heartbeat: Duration,
+    /// When, on a database of its own, it is looked for runs that nobody carries.
+    next_search: Duration,
     /// When, by the time since boot, what happened to the clock was written down in the last hour.
     clock_events: VecDeque<Duration>,
     /// Jobs that run once when this instance first plans, beside their schedule.
@@ -148,6 +154,7 @@ impl Planner {
             cut_off: CancellationToken::new(),
             options,
             next_heartbeat: Duration::ZERO,
+            next_search: Duration::ZERO,
             clock_events: VecDeque::new(),
             cold_start: Vec::new(),
             started_at: ledger.clock.now(),
@@ -377,15 +384,20 @@ impl Planner {
             return Ok(());
         }
         self.ledger.store.beat(&self.ledger.owner, &self.options.host, self.started_at).await?;
+        // Where nobody else can write the ledger, nobody has abandoned anything since this process began to plan, and only a write whose
+        // answer was lost can have left something that this process does not know of.
+        let is_shared = !self.ledger.store.is_exclusive();
         if self.office.is_some() {
-            // Where nobody else can write the ledger, nobody has abandoned anything since this process began to plan.
-            if !self.ledger.store.is_exclusive() {
+            if is_shared {
                 self.take_over_abandoned().await?;
             }
             self.report_overdue(self.ledger.clock.now());
         }
-        self.take_over_own().await?;
-        self.unasked = true;
+        if is_shared || monotonic >= self.next_search {
+            self.take_over_own().await?;
+            self.unasked = true;
+            self.next_search = monotonic + SEARCH;
+        }
         // With what else is done every so often, as far as the database is quick.
         self.next_heartbeat = monotonic + self.ledger.clock.until_beat(HEARTBEAT);
         Ok(())
