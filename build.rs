@@ -15,9 +15,10 @@ fn main() {
     println!("cargo:rerun-if-env-changed=SOURCE_DATE_EPOCH");
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let built = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|epoch| epoch.parse().ok()).unwrap_or_else(now);
-    println!("cargo:rustc-env=BELLWETHER_BUILT_AT={built}");
+    // Cargo hands these to a program that it runs itself, and a name that begins like ours would be taken for a setting.
+    println!("cargo:rustc-env=BUILT_AT={built}");
     let revision = std::env::var("BELLWETHER_REVISION").ok().or_else(revision_of_checkout);
-    println!("cargo:rustc-env=BELLWETHER_REVISION={}", revision.as_deref().unwrap_or("unknown"));
+    println!("cargo:rustc-env=BUILT_OF={}", revision.as_deref().unwrap_or("unknown"));
 }
 
 fn revision_of_checkout() -> Option<String> {

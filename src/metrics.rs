@@ -237,7 +237,7 @@ fn describe() {
 
 /// The process is up.
 pub fn started(now: DateTime<Utc>) {
-    let labels = [("version", env!("CARGO_PKG_VERSION")), ("revision", env!("BELLWETHER_REVISION"))];
+    let labels = [("version", env!("CARGO_PKG_VERSION")), ("revision", env!("BUILT_OF"))];
     gauge!("bellwether_build_info", &labels).set(1.0);
     gauge!("bellwether_start_time_seconds").set(unix_seconds(now));
     // A rate or an alert needs the series to be there before the first event.

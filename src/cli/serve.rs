@@ -24,12 +24,7 @@ pub async fn run(config: Config, log: Option<&str>, colour: bool) -> anyhow::Res
     let mut signals = Signals::listen().context("signals cannot be received")?;
     // From here on it ends nobody; one that comes before the start is over is answered after it.
     let mut hangup = signal(SignalKind::hangup()).context("signals cannot be received")?;
-    info!(
-        version = env!("CARGO_PKG_VERSION"),
-        revision = env!("BELLWETHER_REVISION"),
-        stage = config.stage.name(),
-        "starting"
-    );
+    info!(version = env!("CARGO_PKG_VERSION"), revision = env!("BUILT_OF"), stage = config.stage.name(), "starting");
     let clock = SystemClock::start();
     if !config.trust_clock {
         refuse_old_clock(clock.now())?;
@@ -68,7 +63,7 @@ pub async fn run(config: Config, log: Option<&str>, colour: bool) -> anyhow::Res
 
 /// A program cannot run before it was built.
 fn refuse_old_clock(now: DateTime<Utc>) -> Result<(), StartError> {
-    let built = env!("BELLWETHER_BUILT_AT").parse().ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    let built = env!("BUILT_AT").parse().ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
     match built.filter(|built| now < *built) {
         Some(built) => Err(StartError::Clock(PrepareError::ClockBehindBuild { clock: now, built })),
         None => Ok(()),

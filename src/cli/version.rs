@@ -29,7 +29,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let calendar = super::calendar::of(&calendars, "XNYS")?;
     let version = Version {
         version: env!("CARGO_PKG_VERSION"),
-        revision: env!("BELLWETHER_REVISION"),
+        revision: env!("BUILT_OF"),
         calendar_version: calendar.version(),
         calendar_hash: calendar.hash(),
         tzdb_version: chrono_tz::IANA_TZDB_VERSION,

@@ -228,3 +228,15 @@ fn instants_and_dates_that_are_none_are_refused_with_what_to_write() {
         assert!(said.contains(told), "{arguments}: {said}");
     }
 }
+
+/// Cargo hands what a build script sets to a program that it runs itself: the first command of the README must not fail for it.
+#[test]
+fn what_cargo_hands_to_the_program_is_not_taken_for_a_setting() {
+    let names = include_str!("../../build.rs").split("rustc-env=").skip(1);
+    let names: Vec<&str> = names.map(|rest| rest.split_once('=').unwrap().0).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    let directory = tempfile::tempdir().unwrap();
+    let environment: Vec<_> = names.iter().map(|name| (*name, "1")).collect();
+    let output = bellwether(directory.path(), &["config", "show"], &environment);
+    assert!(output.status.success(), "{}", stderr(&output));
+}
