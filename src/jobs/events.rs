@@ -59,20 +59,21 @@ impl Events {
                 }
             }
         }
-        let mut unended = Vec::new();
+        // At the start there may be what a process before this one has left.
+        let (mut unended, mut told) = (Vec::new(), true);
         while !stop.is_cancelled() {
-            // What is not there need not be claimed, which is a write; a database that cannot say so is asked in the claim itself.
-            if !unended.is_empty() || self.show().await != Some(0) {
+            // What nobody told of is looked for before it is claimed, which is a write; a database that cannot say is asked in the claim.
+            if told || !unended.is_empty() || self.show().await != Some(0) {
                 if let Err(fault) = self.pass(&mut unended, &stop).await {
                     warn!(error = %fault, "the inbox cannot be worked on now");
                 }
                 self.show().await;
             }
-            tokio::select! {
-                () = self.nudge.notified() => {}
-                () = self.clock.beat(EVERY) => {}
-                () = stop.cancelled() => {}
-            }
+            told = tokio::select! {
+                () = self.nudge.notified() => true,
+                () = self.clock.beat(EVERY) => false,
+                () = stop.cancelled() => false,
+            };
         }
     }
 

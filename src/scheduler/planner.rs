@@ -428,7 +428,7 @@ impl Planner {
         }
     }
 
-    /// Counted from when the last look began: one that took long is followed by the next at once.
+    /// At the next slot, or the next beat where that is sooner.
     fn next_look(&self, looked: DateTime<Utc>) -> DateTime<Utc> {
         let latest = self.ledger.clock.later(self.ledger.clock.until_beat(LONGEST_SLEEP));
         if self.office.is_none() {

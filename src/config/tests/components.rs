@@ -74,9 +74,7 @@ EMPTY = ""
     assert!(matches!(config.components[0].runs, ComponentRuns::AtSlots { trigger: Trigger::Daily { .. }, .. }));
 }
 
-#[test]
-fn every_mistake_in_a_component_is_told_with_its_line() {
-    let toml = r#"
+const MISTAKES: &str = r#"
 [[component]]
 
 [[component]]
@@ -116,7 +114,10 @@ name = "mode"
 command = ["/etc/passwd"]
 trigger = "open"
 "#;
-    insta::assert_snapshot!(load(toml, &[PATH]).unwrap_err(), @r#"
+
+#[test]
+fn every_mistake_in_a_component_is_told_with_its_line() {
+    insta::assert_snapshot!(load(MISTAKES, &[PATH]).unwrap_err(), @r#"
     component.1.name (my.toml:2): a component needs a name; fix: write name = "news", say
     component.1.command (my.toml:2): a component needs a command; fix: write command = ["/path/of/program", "argument"]
     component.1.trigger (my.toml:2): nothing says when it runs; fix: write trigger = "every 15m" for a run at each slot, or while = ["regular"] to keep it running
