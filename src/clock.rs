@@ -144,6 +144,18 @@ fn boottime() -> Option<Duration> {
     None
 }
 
+/// A span of time for people, in its two largest units.
+pub fn span_in_words(span: TimeDelta) -> String {
+    let seconds = span.num_seconds().abs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (1.., ..) => format!("{days} d {hours} h"),
+        (0, 1.., _) => format!("{hours} h {minutes:02} min"),
+        (0, 0, 1..) => format!("{minutes} min {:02} s", seconds % 60),
+        _ => format!("{seconds} s"),
+    }
+}
+
 /// Governor on our clock, so that limits hold in simulated time as well.
 #[derive(Debug, Clone)]
 pub struct GovernorClock(SharedClock);

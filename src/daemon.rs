@@ -3,6 +3,7 @@
 mod inbox;
 mod notes;
 mod outbox;
+mod renewals;
 
 use std::collections::HashSet;
 use std::io;
@@ -20,10 +21,11 @@ use crate::api::{self, Answerer, App, Front, Lifecycle, Limits, Origins, Streams
 use crate::calendar::SharedCalendars;
 use crate::clock::SharedClock;
 use crate::components;
-use crate::config::Config;
+use crate::config::{Config, Stage};
+use crate::console::{self, Console};
 use crate::ingest::SharedUniverse;
 use crate::ingest::providers::{self, FetchError};
-use crate::jobs::{self, Confirmer, MarketData, RecoverError, Renewals, Retention, UniverseFault, UniverseKeeper};
+use crate::jobs::{self, MarketData, RecoverError, Renewals, Retention, UniverseFault, UniverseKeeper};
 use crate::metrics;
 use crate::ops::calendars::{self, CalendarFault, CalendarKeeper};
 use crate::ops::{descriptors, systemd};
@@ -31,7 +33,7 @@ use crate::scheduler::{
     Leadership, Ledger, Operations, Planner, PlannerOptions, PrepareError, Status, spawn_cron_waker,
 };
 use crate::store::{Access, Store, StoreError};
-use crate::webhooks::{PayPalError, SiteClient, SiteFault};
+use crate::webhooks::{PayPalError, SiteFault};
 use inbox::InboxParts;
 
 /// Scrapes are few; the metrics listener needs no more.
@@ -221,7 +223,7 @@ impl Daemon {
         }
         let (tasks, serving) = (TaskTracker::new(), CancellationToken::new());
         let inbox = InboxParts::assemble(&config, &parts, &tasks, &serving)?;
-        let renewals = renewals_of(&config, &parts, &inbox)?;
+        let renewals = renewals::of(&config, &parts, &inbox)?;
         let retention = retention(&config, &parts);
         let reconcile = inbox.reconcile.as_ref();
         let entries =
@@ -281,7 +283,8 @@ impl Daemon {
         nudge: Arc<Notify>,
     ) {
         let table = jobs::table(config);
-        let renewals_spec = table.iter().find(|spec| spec.name == jobs::RENEWALS).cloned();
+        let (status, runs) = (Arc::clone(&self.scheduler), self.runs.clone());
+        let renewals_on_demand = renewals::on_demand(&table, parts, &renewals, status, runs);
         let operations = Operations { ledger: parts.ledger.clone(), table, by: "by an operator over HTTP" };
         let (status, stop) = (Arc::clone(&self.scheduler), self.planning.clone());
         self.tasks.spawn(jobs::audit::keep(operations.clone(), status, stop));
@@ -302,7 +305,7 @@ impl Daemon {
             operations,
             planner: nudge,
             renewals,
-            renewals_spec: renewals_spec.unwrap_or_else(|| unreachable!("the table has a line for renewals")),
+            renewals_on_demand,
             inbox: inbox.inbox,
             cancellations: inbox.cancellations,
             verifier: inbox.verifier,
@@ -322,7 +325,8 @@ impl Daemon {
         let limits = Limits { connections: config.http.max_connections, read_timeout: config.http.read_timeout };
         let for_metrics = Limits { connections: METRICS_CONNECTIONS, ..limits };
         let front = Some(Arc::new(Front::new(Arc::clone(&app))));
-        let api = Answerer { front, endpoint: Arc::new(api::api(app)) };
+        let pages = console::routes(&Console::new(Arc::clone(&app), config.stage == Stage::Production));
+        let api = Answerer { front, endpoint: Arc::new(api::api(app, pages)) };
         let metrics = Answerer { front: None, endpoint: Arc::new(api::metrics_page(recorder)) };
         for (listener, answerer, limits) in [(api_listener, api, limits), (metrics_listener, metrics, for_metrics)] {
             let (clock, stop) = (Arc::clone(&parts.clock), self.serving.clone());
@@ -430,24 +434,6 @@ impl Daemon {
             warn!(cycles, "the database has not taken every cycle; the next start stores them from the journal");
         }
     }
-}
-
-fn renewals_of(config: &Config, parts: &Parts, inbox: &InboxParts) -> Result<Arc<Renewals>, StartError> {
-    Ok(Arc::new(Renewals {
-        confirmer: inbox.client.clone().map(Confirmer),
-        site: site_of(config)?,
-        store: parts.store.clone(),
-        clock: Arc::clone(&parts.clock),
-        rules: config.billing.clone(),
-        limit: config.renewals_limit,
-        batch: config.renewals_batch,
-    }))
-}
-
-/// Who renews, where that is the site.
-fn site_of(config: &Config) -> Result<Option<SiteClient>, StartError> {
-    let Some((url, secret)) = config.site.renews_at.as_ref().zip(config.cron_secrets.first()) else { return Ok(None) };
-    Ok(Some(SiteClient::new(url, secret.clone())?))
 }
 
 fn calendar_keeper(config: &Config, parts: &Parts, nudge: Arc<Notify>) -> CalendarKeeper {

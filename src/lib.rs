@@ -12,6 +12,7 @@ pub mod cli;
 pub mod clock;
 pub mod components;
 pub mod config;
+pub mod console;
 pub mod daemon;
 pub mod ingest;
 pub mod jobs;

@@ -13,10 +13,10 @@ use super::cached::respond_now;
 use super::error::Problem;
 use super::guard::{check_cron_secret, read_body};
 use super::query::bad_parameter;
+use crate::jobs::OnDemandFault;
 use crate::jobs::dunning::{Dunned, Reminded};
-use crate::jobs::renewals::{Outcome, Renewed, Request as RenewalRequest, Summary};
-use crate::scheduler::{JobError, Living, Place};
-use crate::store::{Origin, StoreError};
+use crate::jobs::renewals::{Outcome, Renewed, Summary};
+use crate::store::StoreError;
 
 /// How soon a caller may try again when the database is away.
 const RETRY_DATABASE_SECONDS: u64 = 10;
@@ -44,8 +44,7 @@ pub async fn process_renewals(app: Data<&Arc<App>>, request: &Request, body: Bod
     check_cron_secret(&app, request)?;
     let (asked, limit) = read(&app, body).await?;
     let (run_id, renewed) = if asked.dry_run {
-        let request = RenewalRequest { run_id: Uuid::nil(), limit, dry_run: true };
-        (None, app.renewals.process(request).await.map_err(|fault| database_away(&fault))?)
+        (None, app.renewals_on_demand.rehearse(limit).await.map_err(|fault| database_away(&fault))?)
     } else {
         let (run_id, renewed) = run(&app, limit).await?;
         (Some(run_id), renewed)
@@ -85,32 +84,12 @@ pub async fn process_dunning(app: Data<&Arc<App>>, request: &Request, body: Body
     Ok(respond_now(&answer))
 }
 
-/// The same run as at 03:00, with a row of its own in the ledger. It goes on in a task of its own: a caller that hangs up
-/// must not leave it half done.
-async fn run(app: &Arc<App>, limit: u32) -> Result<(Uuid, Renewed), Problem> {
-    let claimed = app.ledger.claim_now(&app.renewals_spec, Origin::Api).await.map_err(|fault| database_away(&fault))?;
-    let Some(ticket) = claimed else {
-        let detail = "another renewal run began in the same microsecond";
-        return Err(Problem::new(StatusCode::CONFLICT, "already_running", detail));
-    };
-    let app = Arc::clone(app);
-    let run_id = ticket.context.id;
-    let stop = ticket.context.stop.clone();
-    let living = Living::begin(&app.scheduler, ticket.job, run_id, Place::Beside, stop);
-    let work = app.runs.clone().spawn(async move {
-        let _living = living;
-        let renewed = app.renewals.process(RenewalRequest { run_id, limit, dry_run: false }).await;
-        let result = match &renewed {
-            Ok(renewed) => Ok(renewed.report()),
-            Err(fault) => Err(JobError::Fail(fault.to_string())),
-        };
-        app.ledger.finish(&ticket, result).await;
-        renewed
-    });
-    let ended = work.await.map_err(|fault| {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("run {run_id} broke off: {fault}"))
-    })?;
-    ended.map(|renewed| (run_id, renewed)).map_err(|fault| database_away(&fault))
+async fn run(app: &App, limit: u32) -> Result<(Uuid, Renewed), Problem> {
+    app.renewals_on_demand.run(limit).await.map_err(|fault| match fault {
+        OnDemandFault::Twice => Problem::new(StatusCode::CONFLICT, "already_running", fault.to_string()),
+        OnDemandFault::BrokeOff(..) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", fault.to_string()),
+        OnDemandFault::Store(fault) => database_away(&fault),
+    })
 }
 
 /// What is asked for, and how many at most.

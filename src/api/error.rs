@@ -83,6 +83,26 @@ impl Problem {
         }
     }
 
+    /// What is wrong, for people.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The same for programs.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// How soon it is worth asking again.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after_seconds
+    }
+
+    /// The status it is told with.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// The answer; `legacy` adds `success` and `error` as the old clients look for them.
     pub fn respond(&self, request_id: &str, legacy: bool) -> Response {
         let body = Body {

@@ -18,14 +18,18 @@ struct Health<'a> {
     components: Vec<Component<'a>>,
 }
 
-#[derive(Serialize)]
-struct Component<'a> {
-    name: &'a str,
-    ok: bool,
+/// A part of the daemon.
+#[derive(Debug, Serialize)]
+pub struct Component<'a> {
+    /// Which.
+    pub name: &'a str,
+    /// Whether it is well.
+    pub ok: bool,
+    /// If not, why.
     #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
+    pub detail: Option<String>,
     /// What an operator runs to look closer.
-    look: &'static str,
+    pub look: &'static str,
 }
 
 /// The process answers; restarting it would not help whatever else is wrong.
@@ -78,7 +82,8 @@ const CALENDAR: &str = "calendar";
 /// The fault itself may quote the file, which is not for everybody.
 const CALENDAR_FAULT: &str = "an operator's file or exception is not in force; the log says why";
 
-async fn components(app: &App) -> Vec<Component<'static>> {
+/// Each part, well or not.
+pub async fn components(app: &App) -> Vec<Component<'static>> {
     let part = |name, fault: Option<String>, look| Component { name, ok: fault.is_none(), detail: fault, look };
     let life = if app.lifecycle.is_draining() {
         Some("shutting down".to_owned())

@@ -19,6 +19,7 @@ mod hours;
 mod ingest;
 mod observe;
 pub mod openapi;
+mod operators;
 mod outbox;
 mod query;
 mod quotes;
@@ -41,15 +42,18 @@ use crate::calendar::SharedCalendars;
 use crate::clock::SharedClock;
 use crate::config::{HttpConfig, SiteConfig, WebhookSource};
 use crate::ingest::Board;
-use crate::jobs::{Dunning, Inbox, MarketData, Renewals};
+use crate::jobs::{Dunning, Inbox, MarketData, Renewals, RenewalsOnDemand};
 use crate::ops::calendars::CalendarKeeper;
-use crate::schedule::JobSpec;
 use crate::scheduler::{Ledger, Operations, Status};
 use crate::store::Store;
 use crate::webhooks::Verifier;
 pub use cors::Origins;
+pub use error::Problem;
 pub use front::Front;
-pub use routes::{api, metrics_page};
+pub use guard::read_body;
+pub use health::{Component, components};
+pub use observe::REQUEST_ID;
+pub use routes::{Kind, Line, api, metrics_page};
 pub use server::{Answerer, Limits, serve};
 pub use stream::Streams;
 
@@ -109,8 +113,8 @@ pub struct App {
     pub planner: Arc<Notify>,
     /// The renewal run.
     pub renewals: Arc<Renewals>,
-    /// Its line of the job table.
-    pub renewals_spec: JobSpec,
+    /// The same, beside its schedule.
+    pub renewals_on_demand: RenewalsOnDemand,
     /// Where deliveries are stored.
     pub inbox: Inbox,
     /// Told when a subscription is to end at PayPal.

@@ -58,10 +58,12 @@ impl Drop for InFlight {
 impl<E: Endpoint> Endpoint for Observed<E> {
     type Output = Response;
 
-    async fn call(&self, request: Request) -> Result<Response> {
+    async fn call(&self, mut request: Request) -> Result<Response> {
         let _in_flight = InFlight::begin();
         let started = self.clock.monotonic();
         let id = request_id(request.headers(), self.clock.now());
+        // Whoever writes something down has it from here.
+        request.headers_mut().insert(&REQUEST_ID, id.clone());
         let id_text: Arc<str> = id.to_str().unwrap_or_default().into();
         let origin = self.origins.as_ref().and_then(|origins| origins.allowed(request.headers()).cloned());
         let method = request.method().clone();

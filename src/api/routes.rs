@@ -11,14 +11,14 @@ use super::cors::Preflight;
 use super::guard::KnownHosts;
 use super::observe::Observed;
 use super::{
-    App, account, backfill, bars, billing, calendar, exceptions, health, hours, ingest, openapi, outbox, quotes,
-    referrals, schedule, stocks, stream, webhooks,
+    App, account, backfill, bars, billing, calendar, exceptions, health, hours, ingest, openapi, operators, outbox,
+    quotes, referrals, schedule, stocks, stream, webhooks,
 };
 use crate::metrics::RouteTimes;
 
 /// What kind of path it is: its methods, the manner of its errors, and whether pages of other sites may read it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
     /// Read by the site's pages, which look for `success` and `error` in an error.
     Read,
     /// Asked by the site's server; errors like those.
@@ -31,6 +31,8 @@ enum Kind {
     Closed(&'static str),
     /// Asked by machines that go by the status.
     Probe,
+    /// Shown to people who have signed in.
+    Page(&'static str),
 }
 
 impl Kind {
@@ -39,7 +41,7 @@ impl Kind {
         match self {
             Self::Read | Self::Account | Self::Probe => READ,
             Self::Write => "POST",
-            Self::Open(allow) | Self::Closed(allow) => allow,
+            Self::Open(allow) | Self::Closed(allow) | Self::Page(allow) => allow,
         }
     }
 
@@ -58,11 +60,14 @@ const READ: &str = "GET, HEAD";
 const CHANGE: &str = "GET, HEAD, POST, DELETE";
 
 /// A path, its kind, and what answers.
-type Line = (&'static str, Kind, RouteMethod);
+pub type Line = (&'static str, Kind, BoxEndpoint<'static, Response>);
+
+/// The same, of this room.
+type Own = (&'static str, Kind, RouteMethod);
 
 /// What the site calls.
 #[rustfmt::skip]
-fn site() -> Vec<Line> {
+fn site() -> Vec<Own> {
     use Kind::{Account, Read, Write};
     vec![
         ("/api/market-stats", Read, get(stocks::market_stats)),
@@ -102,7 +107,7 @@ fn site() -> Vec<Line> {
 
 /// The new API.
 #[rustfmt::skip]
-fn modern() -> Vec<Line> {
+fn modern() -> Vec<Own> {
     use Kind::{Closed, Open};
     vec![
         ("/api/v1/stats", Open(READ), get(quotes::stats)),
@@ -140,12 +145,15 @@ fn modern() -> Vec<Line> {
         ("/api/v1/outbox", Closed(READ), get(outbox::list)),
         ("/api/v1/outbox/retry", Closed("POST"), post(outbox::again)),
         ("/api/v1/outbox/:id", Closed(READ), get(outbox::show)),
+        ("/api/v1/operators", Closed("GET, HEAD, POST"), get(operators::list).post(operators::create)),
+        ("/api/v1/operators/:name/password", Closed("POST"), post(operators::reset_password)),
+        ("/api/v1/operators/:name/remove", Closed("POST"), post(operators::remove)),
     ]
 }
 
 /// What machines ask.
 #[rustfmt::skip]
-fn probes() -> Vec<Line> {
+fn probes() -> Vec<Own> {
     use Kind::{Open, Probe};
     vec![
         ("/livez", Probe, get(health::livez)),
@@ -159,18 +167,20 @@ fn probes() -> Vec<Line> {
 }
 
 /// Shown only where the configuration says so.
-fn described() -> Vec<Line> {
+fn described() -> Vec<Own> {
     vec![("/openapi.json", Kind::Probe, get(openapi::json_document)), ("/docs", Kind::Probe, get(openapi::show))]
 }
 
-/// The API. Every path answers with and without the slash at its end.
-pub fn api(app: Arc<App>) -> BoxEndpoint<'static, Response> {
+/// The API, and the pages of the console. Every path answers with and without the slash at its end.
+pub fn api(app: Arc<App>, pages: Vec<Line>) -> BoxEndpoint<'static, Response> {
     let shown = if app.shows_docs { described() } else { Vec::new() };
     let table = [site(), modern(), probes(), shown].into_iter().flatten();
     let unmatched = observed(&app, "unmatched", Kind::Probe, Route::new());
     let routes = Route::new().at("/", observed(&app, "unmatched", Kind::Probe, Route::new())).at("/*", unmatched);
     let routes =
         table.fold(routes, |routes, (path, kind, methods)| routes.at(path, observed(&app, path, kind, methods)));
+    let pages = pages.into_iter();
+    let routes = pages.fold(routes, |routes, (path, kind, page)| routes.at(path, observed(&app, path, kind, page)));
     routes.with(NormalizePath::new(TrailingSlash::Trim)).map_to_response().boxed()
 }
 

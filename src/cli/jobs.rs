@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::operate::{self, act};
 use super::{FINDINGS, output};
 use crate::calendar::Calendar;
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, span_in_words};
 use crate::config::Config;
 use crate::jobs;
 use crate::schedule::{Trigger, fires};
@@ -217,10 +217,10 @@ async fn list(config: &Config, clock: SharedClock, limit: usize, json: bool) -> 
         return jobs.try_for_each(|job| output::print_json(&job));
     }
     let rows = jobs.map(|job| {
-        let last = job.last_success.map_or_else(|| "never".to_owned(), |at| format!("{} ago", output::span(now - at)));
+        let last = job.last_success.map_or_else(|| "never".to_owned(), |at| format!("{} ago", span_in_words(now - at)));
         let next = match (&job.paused, job.next) {
             (Some(pause), _) => format!("paused {}", pause.reason),
-            (None, Some(next)) => format!("{} (in {})", output::utc(next), output::span(next - now)),
+            (None, Some(next)) => format!("{} (in {})", output::utc(next), span_in_words(next - now)),
             (None, None) => "never".to_owned(),
         };
         vec![job.name.to_owned(), job.trigger, job.misfire, job.overlap, last, next]
@@ -238,7 +238,7 @@ fn next(fires: &[(DateTime<Utc>, String)], calendar: &Calendar, now: DateTime<Ut
     }
     let rows = fires.iter().map(|(slot, job)| {
         let local = local(*slot).format("%a %Y-%m-%d %H:%M:%S %Z").to_string();
-        let when = if *slot < now { "past".to_owned() } else { output::span(*slot - now) };
+        let when = if *slot < now { "past".to_owned() } else { span_in_words(*slot - now) };
         vec![output::utc(*slot), local, when, job.clone()]
     });
     output::print(&output::table(&["UTC", "LOCAL", "IN", "JOB"], &rows.collect::<Vec<_>>()))

@@ -1,5 +1,6 @@
 //! The command line: a file per command. Data on stdout, talk on stderr.
 
+mod admin;
 mod arguments;
 mod ask;
 mod backfill;
@@ -102,6 +103,12 @@ enum Command {
     /// Letters to account holders
     #[command(subcommand)]
     Outbox(outbox::Command),
+    /// Who may use the console
+    #[command(subcommand)]
+    Admin(admin::Command),
+    /// What was done in the console
+    #[command(subcommand)]
+    Audit(admin::Audit),
     /// Take over what another system knew
     #[command(subcommand)]
     Import(import::Command),
@@ -169,6 +176,8 @@ async fn dispatch(arguments: Arguments, environment: &Environment) -> anyhow::Re
         Command::Renewals(command) => renewals::run(&command, &load()?, SystemClock::start()).await.map(done),
         Command::Webhooks(command) => webhooks::run(&command, &load()?, SystemClock::start()).await,
         Command::Outbox(command) => outbox::run(&command, &load()?, SystemClock::start()).await.map(done),
+        Command::Admin(command) => admin::run(&command, &load()?, SystemClock::start()).await.map(done),
+        Command::Audit(command) => admin::audit(&command, &load()?).await.map(done),
         Command::Import(command) => import::run(&command, &load()?, SystemClock::start()).await,
         Command::Doctor(command) => doctor::run(&command, &load()?, SystemClock::start()).await,
         Command::Healthcheck(command) => healthcheck::run(&command, &load()?).await,

@@ -19,10 +19,10 @@ const BY: &str = "by an operator on the command line";
 pub struct How {
     /// Only say what would be done
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
     /// One JSON object
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 /// The daemon that has the file would not do it (exit code 75 where it cannot be asked).

@@ -9,7 +9,7 @@ use super::{Usage, open_to_read, output};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::jobs::outbox::{RetryRefusal, RetryRequest, retry};
-use crate::mail::{Letter, STEPS, message_id};
+use crate::mail::{Letter, STEPS, example, message_id};
 use crate::store::{Access, LetterRow, LetterState, Store, StoreError};
 
 /// Letters to account holders.
@@ -73,10 +73,7 @@ pub async fn run(command: &Command, config: &Config, clock: SharedClock) -> anyh
         Command::Ls { state, limit, json } => list(config, *state, *limit, *json).await,
         Command::Show { id, json } => show(config, id, *json).await,
         Command::Preview { step, html } => {
-            let example = json!({
-                "plan": "gold", "current_period_end": "2027-03-13T05:00:00Z", "referral_code": "ABCDEFGHJK",
-            });
-            let letter = Letter::of(step, &example, &config.site.frontend_url)
+            let letter = Letter::of(step, &example(), &config.site.frontend_url)
                 .ok_or_else(|| Usage(format!("there is no letter {step:?}; there are {} ..", STEPS.join(", "))))?;
             let words = if *html { letter.html()? } else { letter.plain()? };
             output::print(&format!("Subject: {}\n\n{words}", letter.subject))

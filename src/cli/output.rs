@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
 use crate::config::Environment;
@@ -57,18 +57,6 @@ impl Lines {
 /// RFC 3339 in UTC with `Z`, as short as it is exact.
 pub fn utc(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::AutoSi, true)
-}
-
-/// A span in its two largest units.
-pub fn span(span: TimeDelta) -> String {
-    let seconds = span.num_seconds().abs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (1.., ..) => format!("{days} d {hours} h"),
-        (0, 1.., _) => format!("{hours} h {minutes:02} min"),
-        (0, 0, 1..) => format!("{minutes} min {:02} s", seconds % 60),
-        _ => format!("{seconds} s"),
-    }
 }
 
 /// A table with a line for the names of its columns, each as wide as its widest cell.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{ask, open_to_read, output};
 use crate::clock::SharedClock;
 use crate::config::Config;
-use crate::store::{AuditRow, StoreError};
+use crate::jobs::account_picture::picture;
 
 /// Renewals.
 #[derive(Subcommand, Debug)]
@@ -93,51 +93,13 @@ fn row(result: &Value) -> Vec<String> {
 
 async fn show(config: &Config, account: &str, now: DateTime<Utc>, as_json: bool) -> anyhow::Result<()> {
     let store = open_to_read(config).await?;
-    let found = async {
-        let money = store.account_money(account).await?;
-        let due = store.subscription_of(account).await?;
-        let chain = store.audit_of(account).await?;
-        let referrals = store.referral_summary(account).await?;
-        let (cancellations, wish) = (store.cancellations_of(account).await?, store.plan_wish(account).await?);
-        Ok::<_, StoreError>((money, due, chain, referrals, cancellations, wish))
-    };
-    let found = found.await;
+    let found = picture(&store, &config.billing, account, now).await;
     store.close().await;
-    let (money, due, chain, referrals, cancellations, wish) = found?;
-    if due.is_none() && money.facts == crate::billing::Facts::default() && chain.is_empty() {
-        bail!("there is no account {account:?} with any money or subscription");
-    }
-    let rules = &config.billing;
-    let payments = money.facts.payments.iter().map(|payment| {
-        let verdict = money.facts.verdict(payment, rules);
-        json!({ "id": payment.id, "paid_at": payment.paid_at, "amount": payment.amount.to_string(), "verdict": verdict.name(),
-            "subscription": payment.link })
-    });
-    let subscription = money.subscription.as_ref().map(|one| {
-        json!({ "status": one.status, "plan": one.terms.plan, "billing_cycle": one.terms.cycle, "auto_renew": one.auto_renew,
-            "current_period_end": one.current_period_end, "paypal_subscription": one.link,
-            "has_access": one.has_access(now, rules), "plan_now": one.plan_at(now, rules) })
-    });
-    let whole = json!({
-        "account": account,
-        "subscription": subscription,
-        "next_action_at": due.as_ref().and_then(|due| due.next_action_at),
-        "credits": referrals.balance,
-        "free_months": referrals.redeemed_months,
-        "wishes": wish.map(|terms| json!({ "plan": terms.plan, "billing_cycle": terms.cycle })),
-        "payments": payments.collect::<Vec<_>>(),
-        "cancellations": cancellations,
-        "audit": chain.iter().map(entry).collect::<Vec<_>>(),
-        "audit_broken_at": AuditRow::first_broken(&chain),
-    });
+    let Some(whole) = found? else { bail!("there is no account {account:?} with any money or subscription") };
     if as_json {
         return output::print_json(&whole);
     }
     output::print(&told(&whole))
-}
-
-fn entry(row: &AuditRow) -> Value {
-    json!({ "n": row.n, "at": row.at, "actor": row.actor, "cause": row.cause, "before": row.before, "after": row.after })
 }
 
 fn told(whole: &Value) -> String {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{open_to_read, output};
 use crate::calendar::{Calendar, Phase};
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, span_in_words};
 use crate::config::Config;
 use crate::jobs;
 use crate::schedule::fires;
@@ -203,12 +203,12 @@ fn last_cycle(record: CycleRecord, calendar: &Calendar, now: DateTime<Utc>) -> L
 fn picture(status: &Status, calendar: &Calendar) -> String {
     let now = status.at;
     let local = |at: DateTime<Utc>| at.with_timezone(&calendar.zone()).format("%a %H:%M:%S %Z").to_string();
-    let ago = |at: DateTime<Utc>| format!("{} ago", output::span(now - at));
+    let ago = |at: DateTime<Utc>| format!("{} ago", span_in_words(now - at));
     let mut text = format!(
         "market     {} - {} in {} ({})\n",
         status.phase,
         status.next_phase,
-        output::span(status.next_transition - now),
+        span_in_words(status.next_transition - now),
         local(status.next_transition),
     );
     text += &match &status.last_cycle {
@@ -241,6 +241,6 @@ fn picture(status: &Status, calendar: &Calendar) -> String {
     let fires = status
         .next_fires
         .iter()
-        .map(|fire| vec![output::utc(fire.at), local(fire.at), output::span(fire.at - now), fire.job.to_owned()]);
+        .map(|fire| vec![output::utc(fire.at), local(fire.at), span_in_words(fire.at - now), fire.job.to_owned()]);
     text + &output::table(&["NEXT (UTC)", "LOCAL", "IN", "JOB"], &fires.collect::<Vec<_>>())
 }

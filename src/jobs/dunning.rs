@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::retention::retry;
 use crate::billing::reminder_due;
 use crate::clock::SharedClock;
 use crate::scheduler::{Job, RunContext, RunFuture};
-use crate::store::{Reminder, Store, StoreError};
+use crate::store::{PastDue, Reminder, Store, StoreError};
 
 /// Subscriptions read at a time.
 const BATCH: u32 = 200;
@@ -39,6 +39,9 @@ pub struct Reminded {
     pub billing_cycle: String,
     /// Which, e.g. `dunning_1`.
     pub action: String,
+    /// What is written in it.
+    #[serde(skip)]
+    pub details: Value,
 }
 
 /// What a run did, or would do.
@@ -50,6 +53,14 @@ pub struct Dunned {
     pub notified: usize,
     /// The first thousand of those, one by one.
     pub results: Vec<Reminded>,
+}
+
+impl Reminded {
+    fn of(reminder: Reminder) -> Self {
+        let (action, details) = (reminder.step(), reminder.details());
+        let PastDue { user_id, plan, billing_cycle, .. } = reminder.of;
+        Self { user_id, plan, billing_cycle, action, details }
+    }
 }
 
 impl Dunning {
@@ -72,12 +83,7 @@ impl Dunning {
             let new = self.store.remind(due.collect(), limit - dunned.notified, now, dry_run).await?;
             dunned.notified += new.len();
             let room = MOST_RESULTS - dunned.results.len();
-            dunned.results.extend(new.into_iter().take(room).map(|Reminder { of, number }| Reminded {
-                user_id: of.user_id,
-                plan: of.plan,
-                billing_cycle: of.billing_cycle,
-                action: format!("dunning_{number}"),
-            }));
+            dunned.results.extend(new.into_iter().take(room).map(Reminded::of));
         }
         Ok(dunned)
     }

@@ -1,5 +1,6 @@
 //! THE table of jobs. What runs when is read here, on one screen.
 
+pub mod account_picture;
 pub mod audit;
 mod backfill;
 mod bars;
@@ -14,6 +15,8 @@ pub mod import;
 pub mod inbox;
 mod ingest;
 mod market_data;
+mod on_demand;
+pub mod operators;
 pub mod outbox;
 pub mod reconcile;
 mod references;
@@ -45,6 +48,7 @@ pub use history::History;
 pub use inbox::{Inbox, NotStored};
 pub use ingest::Ingest;
 pub use market_data::{CycleSummary, MarketData};
+pub use on_demand::{OnDemandFault, RenewalsOnDemand};
 pub use outbox::Outbox;
 pub use reconcile::Reconcile;
 pub use renewals::Renewals;

@@ -44,6 +44,13 @@ const PAYPAL_PAYMENTS: &str = "https://www.paypal.com/myaccount/autopay/";
 /// Every letter that there is; reminders are `dunning_0`, `dunning_1` ..
 pub const STEPS: &[&str] = &["welcome", "canceled", "suspended", "expired", "taken_back", "invitation", "dunning_0"];
 
+/// What a letter is shown with where nobody is written to.
+pub fn example() -> Value {
+    serde_json::json!({
+        "plan": "gold", "current_period_end": "2027-03-13T05:00:00Z", "referral_code": "ABCDEFGHJK",
+    })
+}
+
 impl Letter {
     /// The letter of a step. `details` is what is known of its occasion, `site` the address of the site. `None`: there is no such
     /// letter.

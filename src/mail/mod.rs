@@ -4,6 +4,6 @@ mod letter;
 mod message;
 mod smtp;
 
-pub use letter::{Letter, STEPS, is_still_true};
+pub use letter::{Letter, STEPS, example, is_still_true};
 pub use message::{Composed, Cover, Unsendable, compose, message_id};
 pub use smtp::{Mailer, Session, Trouble, Undelivered};

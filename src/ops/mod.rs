@@ -4,6 +4,7 @@ pub mod calendars;
 pub mod descriptors;
 pub mod explain;
 pub mod make_way;
+pub mod password;
 pub mod sentry;
 pub mod systemd;
 pub mod telemetry;

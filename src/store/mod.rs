@@ -4,6 +4,7 @@
 //! `tests/it/store.rs` that proves it on both.
 
 mod acceptance;
+mod accounts;
 mod audit;
 mod billing;
 mod billing_health;
@@ -25,6 +26,7 @@ mod intake;
 mod job_runs;
 mod jobs;
 mod ledger;
+mod operators;
 mod outbox;
 mod plan_wishes;
 mod postgres;
@@ -49,6 +51,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseTarget;
 pub use acceptance::{Acceptance, Accepted};
+pub use accounts::{AccountRow, InviteRow};
 pub use audit::{AuditRow, Entry};
 pub use billing::{Applied, Cause, Chosen, email_key};
 pub use billing_health::BillingHealth;
@@ -63,11 +66,12 @@ pub use import::{Finding, Import, Imported, ImportedAccount, ImportedInvite, Imp
 pub use instances::{Instance, Lease, Term};
 pub use job_runs::{Attempt, Finish, JobRun, NewRun, Origin, RunFilter, RunState};
 pub use jobs::KnownJob;
+pub use operators::{OperatorAct, OperatorRow, OperatorSession, Role, SessionBounds};
 pub use outbox::{LetterBacklog, LetterClaim, LetterEnd, LetterRow, LetterState, PastDue, Reminder};
 use postgres::Server;
 pub use references::PastVersion;
 pub use referrals::{Invited, MarkedPaid, ReferralSummary};
-pub use renewals::RenewalRow;
+pub use renewals::{DecisionRow, RenewalRow};
 use sqlite::Database;
 pub use subscriptions::{DuePage, DueSubscription};
 pub use symbols::{UniverseDocument, UniverseState};

@@ -135,6 +135,22 @@ pub struct Reminder {
     pub number: usize,
 }
 
+impl Reminder {
+    /// The letter that it is, e.g. `dunning_1`.
+    pub fn step(&self) -> String {
+        format!("dunning_{}", self.number)
+    }
+
+    /// What is written in it.
+    pub fn details(&self) -> serde_json::Value {
+        let PastDue { plan, billing_cycle, current_period_end, link_id, .. } = &self.of;
+        serde_json::json!({
+            "plan": plan, "billing_cycle": billing_cycle, "current_period_end": current_period_end,
+            "paypal_subscription": link_id,
+        })
+    }
+}
+
 /// The address of the account is for letters to its holder; one that goes to somebody else has its own.
 macro_rules! select_letters {
     ($suffix:literal) => {
@@ -159,6 +175,17 @@ impl Store {
     /// When the database fails.
     pub async fn letters(&self, state: Option<LetterState>, limit: u32) -> Result<Vec<LetterRow>, StoreError> {
         const SQL: &str = select_letters!("WHERE ($1 = '' OR o.state = $1) ORDER BY o.id LIMIT $2");
+        let state = state.map(LetterState::name).unwrap_or_default();
+        let mut connection = self.reader().await?;
+        on!(connection.handle(), LetterRow, SQL, [state, i64::from(limit)], fetch_all)
+    }
+
+    /// The same, newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn newest_letters(&self, state: Option<LetterState>, limit: u32) -> Result<Vec<LetterRow>, StoreError> {
+        const SQL: &str = select_letters!("WHERE ($1 = '' OR o.state = $1) ORDER BY o.id DESC LIMIT $2");
         let state = state.map(LetterState::name).unwrap_or_default();
         let mut connection = self.reader().await?;
         on!(connection.handle(), LetterRow, SQL, [state, i64::from(limit)], fetch_all)
@@ -345,12 +372,8 @@ impl Store {
             }
             let of = &reminder.of;
             let period = of.current_period_end.to_rfc3339_opts(SecondsFormat::Secs, true);
-            let details = serde_json::json!({
-                "plan": of.plan, "billing_cycle": of.billing_cycle, "current_period_end": of.current_period_end,
-                "paypal_subscription": of.link_id,
-            });
-            let (id, step) = (Uuid::now_v7().to_string(), format!("dunning_{}", reminder.number));
-            if on!(tx.handle(), SQL, [id, &of.user_id, period, step, details.to_string(), now])? > 0 {
+            let (id, step, details) = (Uuid::now_v7().to_string(), reminder.step(), reminder.details().to_string());
+            if on!(tx.handle(), SQL, [id, &of.user_id, period, step, details, now])? > 0 {
                 new.push(reminder);
             }
         }

@@ -32,6 +32,25 @@ impl RenewalRow {
     }
 }
 
+/// A decision as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct DecisionRow {
+    /// Whose subscription.
+    pub user_id: String,
+    /// The end of the period that it was about.
+    pub period_end: DateTime<Utc>,
+    /// What was decided.
+    pub action: String,
+    /// How the subscription stood.
+    pub status_before: String,
+    /// How it stands by it.
+    pub status_after: String,
+    /// When.
+    pub decided_at: DateTime<Utc>,
+    /// In which run.
+    pub run_id: String,
+}
+
 /// One decision on its way into the tables.
 struct Decided {
     due: DueSubscription,
@@ -41,6 +60,17 @@ struct Decided {
 }
 
 impl Store {
+    /// The newest decisions, each of one period of one subscription.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn decisions(&self, limit: u32) -> Result<Vec<DecisionRow>, StoreError> {
+        const SQL: &str = "SELECT s.user_id, r.period_end, r.action, r.status_before, r.status_after, r.decided_at, r.run_id \
+             FROM renewals r JOIN subscriptions s ON s.id = r.subscription_id ORDER BY r.id DESC LIMIT $1";
+        let mut connection = self.reader().await?;
+        on!(connection.handle(), DecisionRow, SQL, [i64::from(limit)], fetch_all)
+    }
+
     /// Decides about a page of what is due, and makes it so in one transaction. Gives the decision on each that nobody else was at;
     /// an empty page is the end. What is to be confirmed or changes its plan is decided about, and nothing of it is written.
     ///

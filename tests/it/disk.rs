@@ -93,11 +93,55 @@ pub async fn refused(site: &Site, process: &Process, n: &mut usize, why: &str) -
     refused
 }
 
+/// So many events have come, and each did what it says once.
+pub async fn each_took_effect_once(site: &Site, events: usize) {
+    let all = i64::try_from(events).unwrap();
+    let done = "webhook_events WHERE status = 'processed'";
+    eventually("each has its effect", async || site.count(done).await == all).await;
+    assert_eq!(site.count("payments").await, all);
+    assert_eq!(site.count("(SELECT account FROM audit GROUP BY account HAVING COUNT(*) > 1) twice").await, 0);
+}
+
 /// Posts them again until each is stored.
 pub async fn take_again(site: &Site, process: &Process, refused: &[usize]) {
     for n in refused {
         eventually("it is taken again", async || post(site, process, *n, 0).await.0 == 200).await;
     }
+}
+
+/// What fills a disk, for as long as it lives.
+pub struct Ballast(PathBuf);
+
+impl Ballast {
+    /// Until nothing more fits.
+    pub fn fill(path: &Path) -> Self {
+        let mut file = std::fs::File::create(path).unwrap();
+        while file.write_all(&[0; 4_096]).is_ok() {}
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Ballast {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Posts large events to a daemon whose disk is full until five were refused: there may be some room left from before.
+pub async fn fill_until_refused(site: &Site, process: &Process, n: &mut usize, yes: &mut Vec<usize>) -> Vec<usize> {
+    let mut refused = Vec::new();
+    while refused.len() < 5 {
+        *n += 1;
+        match post(site, process, *n, 50_000).await {
+            (200, _) => yes.push(*n),
+            answer => {
+                assert_eq!(answer, (503, true));
+                refused.push(*n);
+            }
+        }
+        assert!(*n < 500, "the disk is full and everything is taken");
+    }
+    refused
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,11 +163,7 @@ async fn a_disk_that_fails_is_never_a_yes_and_the_same_daemon_goes_on() {
     }
     drop(process);
     let _again = site.start(&[]);
-    let all = i64::try_from(yes.len()).unwrap();
-    let done = "webhook_events WHERE status = 'processed'";
-    eventually("each has its effect", async || site.count(done).await == all).await;
-    assert_eq!(site.count("payments").await, all);
-    assert_eq!(site.count("(SELECT account FROM audit GROUP BY account HAVING COUNT(*) > 1) twice").await, 0);
+    each_took_effect_once(&site, yes.len()).await;
 }
 
 /// The binary with a disk of its own, of some megabytes, at `disk`: seen by nobody else, and gone with it.
@@ -151,23 +191,9 @@ async fn a_full_disk_is_never_a_yes_and_with_room_again_the_same_daemon_goes_on(
     let (mut n, mut yes) = (0, Vec::new());
     assert_eq!(post(&site, &process, n, 0).await.0, 200);
     yes.push(n);
-    let mut file = std::fs::File::create(&ballast).unwrap();
-    while file.write_all(&[0; 4_096]).is_ok() {}
-    // The log has some room in it from before.
-    let mut refused = Vec::new();
-    while refused.len() < 5 {
-        n += 1;
-        match post(&site, &process, n, 50_000).await {
-            (200, _) => yes.push(n),
-            answer => {
-                assert_eq!(answer, (503, true));
-                refused.push(n);
-            }
-        }
-        assert!(n < 500, "the disk is full and everything is taken");
-    }
-    drop(file);
-    std::fs::remove_file(&ballast).unwrap();
+    let ballast = Ballast::fill(&ballast);
+    let refused = fill_until_refused(&site, &process, &mut n, &mut yes).await;
+    drop(ballast);
     for n in refused {
         eventually("it is taken again", async || post(&site, &process, n, 50_000).await.0 == 200).await;
         yes.push(n);

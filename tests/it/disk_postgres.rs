@@ -2,12 +2,13 @@
 //! and once the server is back the same daemon goes on.
 
 use std::fs::File;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
-use crate::disk::{Failing, post, refused, take_again};
+use crate::disk::{Ballast, Failing, each_took_effect_once, fill_until_refused, post, refused, take_again};
 use crate::harness::{Database, eventually, postgres_url};
 use crate::killed::Site;
 
@@ -21,8 +22,7 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
-        let shared = Database::at(postgres_url());
-        let programs = shared.query("SELECT setting FROM pg_config WHERE name = 'BINDIR'").await.remove(0);
+        let programs = programs().await;
         let directory = tempfile::tempdir().unwrap();
         if is_root() {
             let given = Command::new("chown").arg("postgres:").arg(directory.path()).status().unwrap();
@@ -32,7 +32,7 @@ impl Server {
         make.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-instructions", "-D"]);
         let made = make.arg(directory.path().join("data")).stdout(Stdio::null()).status().unwrap();
         assert!(made.success());
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let process = begin(&programs, &directory, port);
         let server = Self { programs, directory, port, process };
         server.answers().await;
@@ -77,6 +77,15 @@ impl Drop for Server {
     }
 }
 
+/// Where the programs of the shared server are.
+async fn programs() -> String {
+    Database::at(postgres_url()).query("SELECT setting FROM pg_config WHERE name = 'BINDIR'").await.remove(0)
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 fn begin(programs: &str, directory: &TempDir, port: u16) -> Child {
     let mut command = as_its_user(&format!("{programs}/postgres"));
     command.arg("-D").arg(directory.path().join("data")).arg("-k").arg(directory.path());
@@ -118,9 +127,79 @@ async fn a_server_whose_disk_fails_is_never_a_yes_and_the_same_daemon_goes_on() 
         take_again(&site, &process, &refused).await;
         yes.extend(refused);
     }
-    let all = i64::try_from(yes.len()).unwrap();
-    let done = "webhook_events WHERE status = 'processed'";
-    eventually("each has its effect", async || site.count(done).await == all).await;
-    assert_eq!(site.count("payments").await, all);
-    assert_eq!(site.count("(SELECT account FROM audit GROUP BY account HAVING COUNT(*) > 1) twice").await, 0);
+    each_took_effect_once(&site, yes.len()).await;
+}
+
+/// A server on a disk of its own, of some megabytes, seen by nobody else and gone with it; begun again as often as it ends.
+struct SmallDisk {
+    process: Child,
+    port: u16,
+    disk: PathBuf,
+    directory: TempDir,
+}
+
+impl SmallDisk {
+    /// In namespaces of its own, twice: to mount a disk it must be root there, and to run a server it must not.
+    async fn start() -> Self {
+        const MOUNT: &str = "mount -t tmpfs -o size=80m tmpfs \"$1\" && exec unshare -U --map-user=1000 --map-group=1000 \
+             sh -c \"$4\" sh \"$1\" \"$2\" \"$3\"";
+        const SERVE: &str = "\"$2\"/initdb -U postgres -A trust -E UTF8 --no-locale --wal-segsize=1 -D \"$1\"/data && \
+             while :; do \"$2\"/postgres -D \"$1\"/data -k \"$1\" -h 127.0.0.1 -p \"$3\" -c min_wal_size=2MB \
+             -c max_wal_size=8MB -c shared_buffers=8MB; sleep 0.2; done";
+        let (programs, port, directory) = (programs().await, free_port(), tempfile::tempdir().unwrap());
+        let log = File::create(directory.path().join("log")).unwrap();
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "unshare", "-rmpf", "--kill-child", "sh", "-c", MOUNT, "sh"]);
+        command.arg(directory.path()).args([&programs, &port.to_string(), SERVE]).current_dir("/");
+        let process = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let inside = || {
+            let children = format!("/proc/{0}/task/{0}/children", process.id());
+            let children = std::fs::read_to_string(children).unwrap_or_default();
+            children.split_whitespace().next().map(str::to_owned)
+        };
+        eventually("it is in its namespaces", async || inside().is_some()).await;
+        let disk = PathBuf::from(format!("/proc/{}/root{}", inside().unwrap(), directory.path().display()));
+        let server = Self { process, port, disk, directory };
+        server.answers().await;
+        server
+    }
+
+    fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// What it has said.
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap()
+    }
+
+    async fn answers(&self) {
+        eventually("the server answers", async || PgConnection::connect(&self.url()).await.is_ok()).await;
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_under_the_server_is_never_a_yes_and_with_room_again_the_same_daemon_goes_on() {
+    let server = SmallDisk::start().await;
+    let site = Site::on(Database::at(server.url())).await;
+    let process = site.start(&[("BELLWETHER_DATABASE__TIMEOUT_SECONDS", "1")]);
+    let mut n = 0;
+    eventually("it is well before", async || post(&site, &process, n, 0).await.0 == 200).await;
+    let mut yes = vec![n];
+    let ballast = Ballast::fill(&server.disk.join("ballast"));
+    let refused = fill_until_refused(&site, &process, &mut n, &mut yes).await;
+    // The server ends itself when it cannot write its log, and cannot come back before there is room.
+    assert!(server.log().contains("No space left on device"), "{}", server.log());
+    drop(ballast);
+    server.answers().await;
+    take_again(&site, &process, &refused).await;
+    yes.extend(refused);
+    each_took_effect_once(&site, yes.len()).await;
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod admin_commands;
 mod backfill_command;
 mod calendar;
 mod commands;
@@ -43,6 +44,7 @@ mod simulated_exchange;
 #[macro_use]
 mod store;
 mod cancellations;
+mod console;
 mod dunning;
 mod import;
 mod mail;

@@ -62,6 +62,7 @@ pub const TAGS: &[(&str, &str)] = &[
     ("billing", "What the site's server and its cron call."),
     ("webhooks", "What PayPal tells, and what became of it."),
     ("mail", "Letters to account holders, and what became of them."),
+    ("console", "Who may use the operators' pages at /admin."),
     ("health", "Whether the daemon lives, has started, is ready."),
 ];
 
@@ -151,6 +152,16 @@ const fn mail(
     parameters: &'static [Parameter],
 ) -> Operation {
     Operation { tag: "mail", ..look(path, id, summary, parameters) }
+}
+
+/// A look at who may use the console, for operators.
+const fn people(
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    parameters: &'static [Parameter],
+) -> Operation {
+    Operation { tag: "console", ..look(path, id, summary, parameters) }
 }
 
 const RANKING: &[Parameter] = &[optional("limit", Form::Whole, "Rows, 1 to 100; 10 if not given")];
@@ -334,6 +345,19 @@ pub const OPERATIONS: &[Operation] = &[
         ..mail("/api/v1/outbox/retry", "retryLetters", "Lets letters wait again: `id`, or `state` and `since`; `dry_run`", &[])
     },
     mail("/api/v1/outbox/{id}", "letter", "One letter, with its words", &[]),
+    people("/api/v1/operators", "operators", "Who may sign in to the console", &[]),
+    Operation {
+        method: "post", body: Some("Anything"),
+        ..people("/api/v1/operators", "createOperator", "Lets somebody sign in: `name`, `role`, `password_hash`; `dry_run`", &[])
+    },
+    Operation {
+        method: "post", body: Some("Anything"),
+        ..people("/api/v1/operators/{name}/password", "resetPassword", "Gives somebody another password: `password_hash`; `dry_run`", &[])
+    },
+    Operation {
+        method: "post", body: Some("Anything"),
+        ..people("/api/v1/operators/{name}/remove", "removeOperator", "Lets somebody sign in no longer; `dry_run`", &[])
+    },
     read("/livez", "livez", "health", "The process answers", &[], plain!("Health")),
     read("/live", "live", "health", "The same", &[], plain!("Health")),
     read("/readyz", "readyz", "health", "Requests can be sent here", &[], plain!("Health")),

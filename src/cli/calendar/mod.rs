@@ -12,7 +12,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Usage, output};
 use crate::calendar::{At, Calendar, Calendars, Session, SessionRow, Why, icalendar};
-use crate::clock::Clock;
+use crate::clock::{Clock, span_in_words};
 use crate::config::{Config, DatabaseTarget};
 use crate::ops::calendars;
 use crate::store::{Access, Store};
@@ -204,7 +204,7 @@ fn show(calendar: &Calendar, at: DateTime<Utc>, json: bool) -> anyhow::Result<()
     }
     text += &format!("then {:<6} {}", moment.next_phase, then(moment.next_transition));
     if answer.next_transition.is_some() {
-        text += &format!("  in {}", output::span(moment.next_transition - at));
+        text += &format!("  in {}", span_in_words(moment.next_transition - at));
     }
     text += &format!("\nnext open   {}\n", then(calendar.next_open(at)));
     let early = if answer.is_early_close { "  (early)" } else { "" };

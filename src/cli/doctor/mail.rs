@@ -5,8 +5,8 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 
 use super::{Check, check};
-use crate::cli::{open_to_read, output};
-use crate::clock::SharedClock;
+use crate::cli::open_to_read;
+use crate::clock::{SharedClock, span_in_words};
 use crate::config::{Config, MailSecurity};
 use crate::mail::Mailer;
 use crate::store::LetterBacklog;
@@ -48,7 +48,7 @@ fn waiting(backlog: &LetterBacklog, config: &Config, clock: &SharedClock) -> Res
     let Some(age) = oldest.map(|oldest| clock.now() - oldest).filter(|age| *age > LONGEST_WAIT) else {
         return Ok(found);
     };
-    let found = format!("{found}; the oldest that was never tried has waited {}", output::span(age));
+    let found = format!("{found}; the oldest that was never tried has waited {}", span_in_words(age));
     let fix = match &config.mail.server {
         None => "set EMAIL_HOST and EMAIL_FROM (docs/billing.md, Letters)",
         Some(_) => "see the check of the server below; is a daemon running (bellwether status)?",

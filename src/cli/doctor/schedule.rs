@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Check, check};
 use crate::cli::{operate, output};
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, span_in_words};
 use crate::config::Config;
 use crate::scheduler::{Expected, JobState};
 use crate::store::{ClockEvent, Instance, Lease};
@@ -62,7 +62,7 @@ impl Facts {
         let beside = match self.database_clock {
             None => Ok(format!("{now}; the database has no clock of its own")),
             Some(theirs) if (theirs - self.now).abs() > APART => {
-                let apart = output::span(theirs - self.now);
+                let apart = span_in_words(theirs - self.now);
                 let fix =
                     "set the clocks of both hosts by NTP (timedatectl status; systemctl restart systemd-timesyncd)";
                 Err((
@@ -91,7 +91,7 @@ impl Facts {
                     "{} event(s) in the last 25 hours, the last a {} of {sign}{} at {}",
                     lately.len(),
                     last.kind,
-                    output::span(by),
+                    span_in_words(by),
                     output::utc(last.at)
                 );
                 let fix = "find what sets the clock (journalctl -u systemd-timesyncd, the hypervisor's tools); late slots \

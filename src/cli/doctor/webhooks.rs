@@ -6,8 +6,8 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 
 use super::{Check, check};
-use crate::cli::{open_to_read, output};
-use crate::clock::SharedClock;
+use crate::cli::open_to_read;
+use crate::clock::{SharedClock, span_in_words};
 use crate::config::{Config, VerifyBy};
 use crate::store::{Backlog, EventFilter, EventRow, EventStatus};
 use crate::webhooks::PayPalClient;
@@ -59,7 +59,7 @@ fn waiting(backlog: &Backlog, clock: &SharedClock) -> Result<String, (String, St
         "{} events wait, {} of them failed before, the oldest for {}",
         backlog.waiting,
         backlog.failed,
-        output::span(age)
+        span_in_words(age)
     );
     if age <= LONGEST_WAIT {
         return Ok(found);

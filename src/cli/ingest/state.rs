@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::cli::{ask, open_to_read, output};
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, span_in_words};
 use crate::config::Config;
 use crate::daemon::Parts;
 
@@ -164,6 +164,6 @@ fn of(value: &Value, key: &str) -> String {
 /// An instant beside the present one.
 fn at(value: &Value, now: DateTime<Utc>) -> String {
     let Some(at) = value.as_str().and_then(|text| text.parse::<DateTime<Utc>>().ok()) else { return "-".to_owned() };
-    let span = output::span(at - now);
+    let span = span_in_words(at - now);
     if at > now { format!("in {span}") } else { format!("{span} ago") }
 }

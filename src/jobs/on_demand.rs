@@ -1,0 +1,73 @@
+//! The renewal run, asked for beside its schedule: over HTTP, on the command line, in the console.
+
+use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::renewals::{Renewals, Renewed, Request};
+use crate::schedule::JobSpec;
+use crate::scheduler::{JobError, Ledger, Living, Place, Status};
+use crate::store::{Origin, StoreError};
+
+/// The same run as at 03:00, with a row of its own in the ledger.
+#[derive(Debug, Clone)]
+pub struct RenewalsOnDemand {
+    /// What is run.
+    pub renewals: Arc<Renewals>,
+    /// Its line of the job table.
+    pub spec: JobSpec,
+    /// Where the row is.
+    pub ledger: Ledger,
+    /// Who knows what is under way.
+    pub status: Arc<Status>,
+    /// What the end of the daemon waits for.
+    pub runs: TaskTracker,
+}
+
+/// Why a run that was asked for did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum OnDemandFault {
+    /// Two were asked for at once.
+    #[error("another renewal run began in the same microsecond")]
+    Twice,
+    /// It broke off; its row tells.
+    #[error("run {0} broke off: {1}")]
+    BrokeOff(Uuid, String),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl RenewalsOnDemand {
+    /// What a run would do; nothing is changed, and there is no row.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn rehearse(&self, limit: u32) -> Result<Renewed, StoreError> {
+        self.renewals.process(Request { run_id: Uuid::nil(), limit, dry_run: true }).await
+    }
+
+    /// Runs, in a task of its own: a caller that hangs up must not leave it half done. Gives the row of the run as well.
+    ///
+    /// # Errors
+    /// [`OnDemandFault`]; what was decided before it stays decided.
+    pub async fn run(&self, limit: u32) -> Result<(Uuid, Renewed), OnDemandFault> {
+        let ticket = self.ledger.claim_now(&self.spec, Origin::Api).await?.ok_or(OnDemandFault::Twice)?;
+        let run_id = ticket.context.id;
+        let living = Living::begin(&self.status, ticket.job, run_id, Place::Beside, ticket.context.stop.clone());
+        let (renewals, ledger) = (Arc::clone(&self.renewals), self.ledger.clone());
+        let work = self.runs.spawn(async move {
+            let _living = living;
+            let renewed = renewals.process(Request { run_id, limit, dry_run: false }).await;
+            let result = match &renewed {
+                Ok(renewed) => Ok(renewed.report()),
+                Err(fault) => Err(JobError::Fail(fault.to_string())),
+            };
+            ledger.finish(&ticket, result).await;
+            renewed
+        });
+        let ended = work.await.map_err(|fault| OnDemandFault::BrokeOff(run_id, fault.to_string()))?;
+        Ok((run_id, ended?))
+    }
+}
