@@ -29,3 +29,6 @@ CREATE TABLE operator_acts (
     request_id  TEXT NOT NULL,
     outcome     TEXT
 );
+
+-- The newest accounts are shown first.
+CREATE INDEX accounts_by_age ON accounts (created_at, user_id);

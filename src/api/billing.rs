@@ -44,7 +44,7 @@ pub async fn process_renewals(app: Data<&Arc<App>>, request: &Request, body: Bod
     check_cron_secret(&app, request)?;
     let (asked, limit) = read(&app, body).await?;
     let (run_id, renewed) = if asked.dry_run {
-        (None, app.renewals_on_demand.rehearse(limit).await.map_err(|fault| database_away(&fault))?)
+        (None, app.renewals_on_demand.rehearse(limit, None).await.map_err(|fault| database_away(&fault))?)
     } else {
         let (run_id, renewed) = run(&app, limit).await?;
         (Some(run_id), renewed)
@@ -85,10 +85,10 @@ pub async fn process_dunning(app: Data<&Arc<App>>, request: &Request, body: Body
 }
 
 async fn run(app: &App, limit: u32) -> Result<(Uuid, Renewed), Problem> {
-    app.renewals_on_demand.run(limit).await.map_err(|fault| match fault {
+    app.renewals_on_demand.run(limit, None).await.map_err(|fault| match fault {
         OnDemandFault::Twice => Problem::new(StatusCode::CONFLICT, "already_running", fault.to_string()),
         OnDemandFault::BrokeOff(..) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", fault.to_string()),
-        OnDemandFault::Store(fault) => database_away(&fault),
+        OnDemandFault::NotBegun(fault) | OnDemandFault::Failed(_, fault) => database_away(&fault),
     })
 }
 

@@ -14,7 +14,7 @@ use super::error::Problem;
 use super::guard::{check_operator, read_object};
 use super::query::{Query, bad_parameter};
 use crate::jobs::operators::{Change, ChangeRefusal, change};
-use crate::store::{Role, StoreError};
+use crate::store::{Role, SESSIONS, StoreError};
 
 /// How soon a caller may try again when the database is away.
 const RETRY_SECONDS: u64 = 30;
@@ -49,7 +49,7 @@ struct Remove {
 pub async fn list(app: Data<&Arc<App>>, request: &Request) -> Result<Response> {
     check_operator(&app, request)?;
     Query::of(request.uri(), &[])?;
-    let operators = app.store.operators().await.map_err(|fault| database_away(&fault))?;
+    let operators = app.store.operators(SESSIONS, app.clock.now()).await.map_err(|fault| database_away(&fault))?;
     Ok(respond_now(&json!({ "operators": operators })))
 }
 

@@ -13,7 +13,7 @@ use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::jobs::operators::{Change, ChangeRefusal, change};
 use crate::ops::password;
-use crate::store::{Access, Role, Store, StoreError};
+use crate::store::{Access, Role, SESSIONS, Store, StoreError};
 
 /// Operators of the console.
 #[derive(Subcommand, Debug)]
@@ -94,7 +94,7 @@ pub async fn run(command: &Command, config: &Config, clock: SharedClock) -> anyh
             (Change::ResetPassword { name: name.clone(), password_hash }, how)
         }
         Command::Remove { name, how, .. } => (Change::Remove { name: name.clone() }, how),
-        Command::Ls { json } => return list(config, *json).await,
+        Command::Ls { json } => return list(config, clock.now(), *json).await,
     };
     make(config, change, how, clock.now()).await
 }
@@ -124,9 +124,9 @@ pub async fn audit(command: &Audit, config: &Config) -> anyhow::Result<()> {
     output::print(&output::table(&header, &acts.iter().map(row).collect::<Vec<_>>()))
 }
 
-async fn list(config: &Config, as_json: bool) -> anyhow::Result<()> {
+async fn list(config: &Config, now: DateTime<Utc>, as_json: bool) -> anyhow::Result<()> {
     let store = open_to_read(config).await?;
-    let operators = store.operators().await;
+    let operators = store.operators(SESSIONS, now).await;
     store.close().await;
     let operators = operators?;
     if as_json {

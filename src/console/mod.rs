@@ -14,20 +14,19 @@ mod visit;
 
 use std::sync::{Arc, Mutex};
 
-use chrono::TimeDelta;
 use poem::endpoint::BoxEndpoint;
 use poem::{EndpointExt, Response, get, post};
 use tokio::sync::Semaphore;
 
 use crate::api::{App, Kind, Line};
-use crate::store::SessionBounds;
+use crate::store::SESSIONS;
 use failures::Failures;
 use pages::{accounts, audit, calendar, health, ingest, letters, now, operators, referrals, renewals, runs, webhooks};
 use visit::Guarded;
 pub use visit::Visit;
 
-/// A session ends twelve hours after it began, and after an hour in which nobody did anything.
-const SESSIONS: SessionBounds = SessionBounds { whole: TimeDelta::hours(12), idle: TimeDelta::hours(1) };
+/// Passwords that wait until others have been looked at; the next is told to come again.
+const MOST_WAITING: usize = 8;
 
 /// What the pages work with.
 #[derive(Debug)]
@@ -35,15 +34,20 @@ pub struct Console {
     app: Arc<App>,
     /// Whether browsers are to send the cookie over TLS only.
     secure: bool,
-    /// One password at a time is looked at: each takes 19 MiB.
-    looking: Semaphore,
+    /// One password at a time is looked at.
+    looking: Arc<Semaphore>,
+    /// Those that wait for that.
+    waiting: Semaphore,
     failures: Mutex<Failures>,
 }
 
 impl Console {
     /// The console of this daemon; `secure`: it is reached over TLS.
     pub fn new(app: Arc<App>, secure: bool) -> Arc<Self> {
-        Arc::new(Self { app, secure, looking: Semaphore::new(1), failures: Mutex::default() })
+        // Where the system gives no random numbers nobody can sign in, and nothing is to be kept from whom.
+        let failures = Mutex::new(Failures::new(sign_in::random().unwrap_or_default()));
+        let (looking, waiting) = (Arc::new(Semaphore::new(1)), Semaphore::new(MOST_WAITING));
+        Arc::new(Self { app, secure, looking, waiting, failures })
     }
 }
 

@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq;
 
 use super::failures::Failures;
 use super::page::html;
-use super::visit::{FormFields, redirect};
+use super::visit::{FormFields, database_away, redirect};
 use super::{Console, SESSIONS, Visit, assets};
 use crate::api::{Problem, read_body};
 use crate::metrics;
@@ -27,9 +27,6 @@ const DOOR: &str = "bellwether_door";
 
 /// How long somebody waits until others' passwords have been looked at.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Names that nobody has are counted under this one, which nobody can have.
-const NOBODY: &str = "";
 
 #[derive(Template)]
 #[template(path = "console/sign_in.html")]
@@ -61,36 +58,22 @@ pub async fn enter(console: Data<&Arc<Console>>, request: &Request, body: Body) 
         metrics::http_rejected("csrf");
         return again(StatusCode::FORBIDDEN, "That form was too old, or not ours. Please try again.").await;
     }
-    let (app, now) = (&console.app, console.app.clock.now());
-    let away = |fault: &crate::store::StoreError| super::visit::database_away(fault);
-    let kept = app.store.operator_password(name).await.map_err(|fault| away(&fault))?;
-    let counted = if kept.is_some() { name } else { NOBODY };
-    let closed_until = failures(&console).until(counted, now);
-    if let Some(until) = closed_until {
+    let now = console.app.clock.now();
+    let begun = failures(&console).begin(name, now);
+    if let Err(until) = begun {
         metrics::http_rejected("sign_in");
-        let seconds = (until - now).num_seconds().max(1);
-        let mut page =
-            again(StatusCode::TOO_MANY_REQUESTS, "Too many wrong passwords. Please wait a quarter of an hour.").await?;
-        page.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        let words = "Too many wrong passwords. Please wait a quarter of an hour.";
+        let mut page = again(StatusCode::TOO_MANY_REQUESTS, words).await?;
+        page.headers_mut().insert(header::RETRY_AFTER, (until - now).num_seconds().max(1).into());
         return Ok(page);
     }
     let given = SecretString::from(fields.exact("password").unwrap_or_default().to_owned());
-    let secret = match kept {
-        kept if !is_right(&console, given, kept.clone()).await? => None,
-        Some(kept) => {
-            let secret = new_secret()?;
-            let opened = app.store.open_session((name, &kept), &hash_of(&secret), SESSIONS, now).await;
-            opened.map_err(|fault| away(&fault))?.then_some(secret)
-        }
-        None => None,
-    };
-    let Some(secret) = secret else {
-        failures(&console).failed(counted, now);
+    let looked = look(&console, name, given).await.inspect_err(|_| failures(&console).not_looked_at(name))?;
+    let Some(secret) = looked else {
         metrics::http_rejected("sign_in");
-        tracing::warn!(operator = name, "somebody could not sign in to the console");
         return again(StatusCode::UNAUTHORIZED, "Name or password is wrong.").await;
     };
-    failures(&console).succeeded(counted);
+    failures(&console).succeeded(name);
     tracing::info!(operator = name, "an operator has signed in to the console");
     let mut response = redirect(if is_ours(next) { next } else { "/admin" });
     set_cookie(&mut response, &console, SESSION, &secret, SESSIONS.whole.num_seconds());
@@ -98,11 +81,31 @@ pub async fn enter(console: Data<&Arc<Console>>, request: &Request, body: Body) 
     Ok(response)
 }
 
+/// The secret of a new session, where the password is that of the name.
+async fn look(console: &Console, name: &str, given: SecretString) -> Result<Option<String>, Problem> {
+    let (store, now) = (&console.app.store, console.app.clock.now());
+    // Nobody has a name that cannot be one; the database need not be asked.
+    let kept = match password::check_name(name) {
+        Ok(()) => store.operator_password(name).await.map_err(|fault| database_away(&fault))?,
+        Err(_) => None,
+    };
+    if !is_right(console, given, kept.clone()).await? {
+        if kept.is_some() {
+            tracing::warn!(operator = name, "somebody gave a wrong password for an operator of the console");
+        }
+        return Ok(None);
+    }
+    let Some(kept) = kept else { return Ok(None) };
+    let secret = new_secret()?;
+    let opened = store.open_session((name, &kept), &hash_of(&secret), SESSIONS, now).await;
+    Ok(opened.map_err(|fault| database_away(&fault))?.then_some(secret))
+}
+
 /// Ends a session.
 #[handler]
 pub async fn leave(visit: Data<&Arc<Visit>>) -> Result<Response> {
     let closed = visit.console.app.store.close_session(&visit.secret_hash).await;
-    closed.map_err(|fault| super::visit::database_away(&fault))?;
+    closed.map_err(|fault| database_away(&fault))?;
     let mut response = redirect("/admin/login");
     set_cookie(&mut response, &visit.console, SESSION, "", 0);
     Ok(response)
@@ -114,7 +117,12 @@ async fn door(
     status: StatusCode,
     (message, next, username): (Option<&str>, &str, &str),
 ) -> Result<Response> {
-    let nobody = console.app.store.operators().await.is_ok_and(|operators| operators.is_empty());
+    let nobody = console
+        .app
+        .store
+        .operators(SESSIONS, console.app.clock.now())
+        .await
+        .is_ok_and(|operators| operators.is_empty());
     let known = cookie(request, DOOR).filter(|secret| secret.len() == SECRET_LENGTH).map(str::to_owned);
     let secret = known.map_or_else(new_secret, Ok)?;
     let csrf = csrf_of(&secret);
@@ -128,12 +136,17 @@ fn failures(console: &Console) -> MutexGuard<'_, Failures> {
     console.failures.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// One password at a time, whatever becomes of who has sent it: each takes 19 MiB and a processor.
 async fn is_right(console: &Console, given: SecretString, kept: Option<String>) -> Result<bool, Problem> {
     let busy = || Problem::unavailable("busy", "others are signing in; try again", PATIENCE.as_secs());
-    let permit = tokio::time::timeout(PATIENCE, console.looking.acquire()).await;
-    let _permit = permit.ok().and_then(Result::ok).ok_or_else(busy)?;
-    let looked = tokio::task::spawn_blocking(move || password::is_right(&given, kept.as_deref())).await;
-    looked.map_err(|_| busy())
+    let _waiting = console.waiting.try_acquire().map_err(|_| busy())?;
+    let permit = tokio::time::timeout(PATIENCE, Arc::clone(&console.looking).acquire_owned()).await;
+    let permit = permit.ok().and_then(Result::ok).ok_or_else(busy)?;
+    let looked = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        password::is_right(&given, kept.as_deref())
+    });
+    looked.await.map_err(|_| busy())
 }
 
 /// A way of ours, and nobody else's: `//elsewhere.example` is a host to a browser.
@@ -145,11 +158,16 @@ fn is_ours(path: &str) -> bool {
 const SECRET_LENGTH: usize = 43;
 
 fn new_secret() -> Result<String, Problem> {
-    let mut secret = [0; 32];
-    rustls::crypto::ring::default_provider().secure_random.fill(&mut secret).map_err(|_| {
+    let secret = random().ok_or_else(|| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the operating system gives no random numbers")
     })?;
     Ok(BASE64URL_NOPAD.encode(&secret))
+}
+
+/// What nobody can guess.
+pub fn random() -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes).ok().map(|()| bytes)
 }
 
 /// How the database knows a session.

@@ -58,7 +58,10 @@ pub struct FormFields(Vec<(String, String)>);
 impl FormFields {
     /// Takes them apart.
     pub fn of(bytes: &[u8]) -> Self {
-        Self(url::form_urlencoded::parse(bytes).into_owned().collect())
+        // PostgreSQL keeps no zero in a text, and nothing that is looked for has one.
+        let clean = |text: String| if text.contains('\0') { text.replace('\0', "") } else { text };
+        let pairs = url::form_urlencoded::parse(bytes).into_owned();
+        Self(pairs.map(|(name, value)| (name, clean(value))).collect())
     }
 
     /// As it was sent, if it is there.
@@ -101,6 +104,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for Guarded<E> {
 
     async fn call(&self, mut request: Request) -> Result<Response> {
         let app = &self.console.app;
+        if request.uri().path().contains("%00") {
+            return Err(Problem::not_found("there is nothing at this path").into());
+        }
         let visit = match visit_of(&self.console, &mut request).await {
             Ok(Some(visit)) => visit,
             Ok(None) => return Ok(to_the_door(&request)),
@@ -151,7 +157,10 @@ async fn visit_of(console: &Arc<Console>, request: &mut Request) -> Result<Optio
     let found = app.store.session(&secret_hash, SESSIONS, now).await.map_err(|fault| database_away(&fault))?;
     let Some(session) = found else { return Ok(None) };
     if now - session.seen_at >= NOTED {
-        app.store.touch_session(&secret_hash, now).await.map_err(|fault| database_away(&fault))?;
+        // Looking needs no disk that can be written: it is when that one is full that somebody looks.
+        if let Err(fault) = app.store.touch_session(&secret_hash, now).await {
+            tracing::warn!(error = %fault, "that a session is used could not be written down");
+        }
     }
     let request_id = request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
     Ok(Some(Visit {

@@ -15,7 +15,7 @@ use crate::store::{PastDue, Reminder, Store, StoreError};
 const BATCH: u32 = 200;
 
 /// The most results that are listed one by one; all are counted.
-const MOST_RESULTS: usize = 1_000;
+pub const MOST_RESULTS: usize = 1_000;
 
 /// Reminds.
 #[derive(Debug)]

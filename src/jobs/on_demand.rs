@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -31,43 +33,46 @@ pub enum OnDemandFault {
     /// Two were asked for at once.
     #[error("another renewal run began in the same microsecond")]
     Twice,
-    /// It broke off; its row tells.
-    #[error("run {0} broke off: {1}")]
-    BrokeOff(Uuid, String),
-    /// The database failed.
+    /// It could not begin; nothing was decided.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    NotBegun(#[from] StoreError),
+    /// The database failed on the way; what was decided before stays decided.
+    #[error("run {0} broke off, and what it had decided stays decided: {1}")]
+    Failed(Uuid, StoreError),
+    /// It broke off; its row tells.
+    #[error("run {0} broke off, and what it had decided stays decided: {1}")]
+    BrokeOff(Uuid, String),
 }
 
 impl RenewalsOnDemand {
-    /// What a run would do; nothing is changed, and there is no row.
+    /// What a run would do; nothing is changed, and there is no row. `due_by`: of what was due by then.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn rehearse(&self, limit: u32) -> Result<Renewed, StoreError> {
-        self.renewals.process(Request { run_id: Uuid::nil(), limit, dry_run: true }).await
+    pub async fn rehearse(&self, limit: u32, due_by: Option<DateTime<Utc>>) -> Result<Renewed, StoreError> {
+        let request = Request { run_id: Uuid::nil(), limit, due_by, dry_run: true };
+        self.renewals.process(request, &CancellationToken::new()).await
     }
 
     /// Runs, in a task of its own: a caller that hangs up must not leave it half done. Gives the row of the run as well.
     ///
     /// # Errors
     /// [`OnDemandFault`]; what was decided before it stays decided.
-    pub async fn run(&self, limit: u32) -> Result<(Uuid, Renewed), OnDemandFault> {
+    pub async fn run(&self, limit: u32, due_by: Option<DateTime<Utc>>) -> Result<(Uuid, Renewed), OnDemandFault> {
         let ticket = self.ledger.claim_now(&self.spec, Origin::Api).await?.ok_or(OnDemandFault::Twice)?;
-        let run_id = ticket.context.id;
-        let living = Living::begin(&self.status, ticket.job, run_id, Place::Beside, ticket.context.stop.clone());
+        let (run_id, stop) = (ticket.context.id, ticket.context.stop.clone());
+        let living = Living::begin(&self.status, ticket.job, run_id, Place::Beside, stop.clone());
         let (renewals, ledger) = (Arc::clone(&self.renewals), self.ledger.clone());
         let work = self.runs.spawn(async move {
-            let _living = living;
-            let renewed = renewals.process(Request { run_id, limit, dry_run: false }).await;
-            let result = match &renewed {
-                Ok(renewed) => Ok(renewed.report()),
-                Err(fault) => Err(JobError::Fail(fault.to_string())),
-            };
-            ledger.finish(&ticket, result).await;
+            let renewed = renewals.process(Request { run_id, limit, due_by, dry_run: false }, &stop).await;
+            match (&renewed, living.cancelled_by()) {
+                (Ok(_), Some(by)) => ledger.finish_cancelled(&ticket, by).await,
+                (Ok(renewed), None) => ledger.finish(&ticket, Ok(renewed.report())).await,
+                (Err(fault), _) => ledger.finish(&ticket, Err(JobError::Fail(fault.to_string()))).await,
+            }
             renewed
         });
         let ended = work.await.map_err(|fault| OnDemandFault::BrokeOff(run_id, fault.to_string()))?;
-        Ok((run_id, ended?))
+        Ok((run_id, ended.map_err(|fault| OnDemandFault::Failed(run_id, fault))?))
     }
 }

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 use serde::Serialize;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 use uuid::Uuid;
 
@@ -22,7 +23,7 @@ use crate::store::{DuePage, DueSubscription, RenewalRow, Store, StoreError};
 use crate::webhooks::{SiteClient, SiteFault};
 
 /// The most results that are listed one by one; all are counted.
-const MOST_RESULTS: usize = 1_000;
+pub const MOST_RESULTS: usize = 1_000;
 
 /// Subscriptions whose provider is asked at once.
 const ASKED_AT_ONCE: usize = 8;
@@ -59,6 +60,8 @@ pub struct Request {
     pub run_id: Uuid,
     /// Handle so many at most.
     pub limit: u32,
+    /// Only what was due by then; `None`: by now.
+    pub due_by: Option<DateTime<Utc>>,
     /// Decide, and change nothing.
     pub dry_run: bool,
 }
@@ -118,16 +121,16 @@ pub struct Renewed {
 }
 
 impl Renewals {
-    /// Decides about what is due now, oldest first.
+    /// Decides about what is due, oldest first. Told to `stop`, it ends after the page that it is at.
     ///
     /// # Errors
     /// When the list of what is due cannot be read; what was decided before that stays decided.
-    pub async fn process(&self, request: Request) -> Result<Renewed, StoreError> {
-        let now = self.clock.now();
+    pub async fn process(&self, request: Request, stop: &CancellationToken) -> Result<Renewed, StoreError> {
+        let now = request.due_by.unwrap_or_else(|| self.clock.now());
         let mut renewed = Renewed::default();
         let mut last: Option<Place> = None;
         // What fails stays due and does not count: however many there are, the others are reached.
-        while renewed.decided() < request.limit {
+        while renewed.decided() < request.limit && !stop.is_cancelled() {
             let after = last.as_ref().map(|(at, id)| (*at, id.as_str()));
             let limit = self.batch.min(request.limit - renewed.decided());
             let page = self.process_page(DuePage { at: now, after, limit }, request).await?;
@@ -314,8 +317,8 @@ impl Job for Renewals {
             if let Some(site) = &self.site {
                 return self.call_site(site, context.id).await;
             }
-            let request = Request { run_id: context.id, limit: self.limit, dry_run: false };
-            let renewed = self.process(request).await.map_err(retry)?;
+            let request = Request { run_id: context.id, limit: self.limit, due_by: None, dry_run: false };
+            let renewed = self.process(request, &context.stop).await.map_err(retry)?;
             let Summary { failed, remaining, .. } = renewed.summary;
             if remaining > 0 {
                 warn!(remaining, limit = self.limit, "subscriptions are left for the next run; raise renewals.limit");

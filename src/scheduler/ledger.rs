@@ -135,6 +135,11 @@ impl Ledger {
         self.end(ticket, ended).await;
     }
 
+    /// Writes down that a run beside the schedule was ended on somebody's word.
+    pub async fn finish_cancelled(&self, ticket: &Ticket, by: String) {
+        self.end(ticket, Ended::Cancelled(by)).await;
+    }
+
     /// Writes down how an attempt ended. `false`: it was another attempt's to write, or could not be written.
     pub(super) async fn end(&self, ticket: &Ticket, ended: Ended) -> bool {
         let finish = self.finish_of(ticket, &ended);

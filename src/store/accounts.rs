@@ -47,12 +47,23 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn find_accounts(&self, wanted: Option<&str>, limit: u32) -> Result<Vec<AccountRow>, StoreError> {
-        const SQL: &str = "SELECT a.user_id, a.email, a.origin, a.created_at, s.status, s.plan, s.current_period_end \
-             FROM accounts a LEFT JOIN subscriptions s ON s.user_id = a.user_id \
-             WHERE ($1 = '' OR a.user_id = $1 OR a.email_key = $2) ORDER BY a.created_at DESC, a.user_id LIMIT $3";
-        let wanted = wanted.unwrap_or_default();
-        let mut connection = self.reader().await?;
-        on!(connection.handle(), AccountRow, SQL, [wanted, email_key(wanted), i64::from(limit)], fetch_all)
+        macro_rules! select {
+            ($suffix:literal) => {
+                concat!(
+                    "SELECT a.user_id, a.email, a.origin, a.created_at, s.status, s.plan, s.current_period_end \
+                     FROM accounts a LEFT JOIN subscriptions s ON s.user_id = a.user_id ",
+                    $suffix
+                )
+            };
+        }
+        const NEWEST: &str = select!("ORDER BY a.created_at DESC, a.user_id DESC LIMIT $1");
+        const OF_NAME: &str = select!("WHERE a.user_id = $1");
+        const OF_ADDRESS: &str = select!("WHERE a.email_key = $1 AND a.user_id <> $2 ORDER BY a.user_id LIMIT $3");
+        let (mut connection, limit) = (self.reader().await?, i64::from(limit));
+        let Some(wanted) = wanted else { return on!(connection.handle(), AccountRow, NEWEST, [limit], fetch_all) };
+        let mut found = on!(connection.handle(), AccountRow, OF_NAME, [wanted], fetch_all)?;
+        found.extend(on!(connection.handle(), AccountRow, OF_ADDRESS, [email_key(wanted), wanted, limit], fetch_all)?);
+        Ok(found)
     }
 
     /// The newest invites; of one account, or of all.
@@ -60,9 +71,14 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn invites(&self, inviter: Option<&str>, limit: u32) -> Result<Vec<InviteRow>, StoreError> {
-        const SQL: &str = "SELECT inviter, email, state, invitee, created_at, paid_at FROM invites \
-             WHERE ($1 = '' OR inviter = $1) ORDER BY id DESC LIMIT $2";
-        let mut connection = self.reader().await?;
-        on!(connection.handle(), InviteRow, SQL, [inviter.unwrap_or_default(), i64::from(limit)], fetch_all)
+        const ALL: &str =
+            "SELECT inviter, email, state, invitee, created_at, paid_at FROM invites ORDER BY id DESC LIMIT $1";
+        const OF_ONE: &str = "SELECT inviter, email, state, invitee, created_at, paid_at FROM invites WHERE inviter = $1 \
+             ORDER BY created_at DESC, id DESC LIMIT $2";
+        let (mut connection, limit) = (self.reader().await?, i64::from(limit));
+        match inviter {
+            None => on!(connection.handle(), InviteRow, ALL, [limit], fetch_all),
+            Some(inviter) => on!(connection.handle(), InviteRow, OF_ONE, [inviter, limit], fetch_all),
+        }
     }
 }

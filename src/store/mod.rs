@@ -66,7 +66,7 @@ pub use import::{Finding, Import, Imported, ImportedAccount, ImportedInvite, Imp
 pub use instances::{Instance, Lease, Term};
 pub use job_runs::{Attempt, Finish, JobRun, NewRun, Origin, RunFilter, RunState};
 pub use jobs::KnownJob;
-pub use operators::{OperatorAct, OperatorRow, OperatorSession, Role, SessionBounds};
+pub use operators::{OperatorAct, OperatorRow, OperatorSession, Role, SESSIONS, SessionBounds};
 pub use outbox::{LetterBacklog, LetterClaim, LetterEnd, LetterRow, LetterState, PastDue, Reminder};
 use postgres::Server;
 pub use references::PastVersion;

@@ -48,6 +48,9 @@ pub struct SessionBounds {
     pub idle: TimeDelta,
 }
 
+/// A session of the console ends twelve hours after it began, and after an hour in which nobody did anything.
+pub const SESSIONS: SessionBounds = SessionBounds { whole: TimeDelta::hours(12), idle: TimeDelta::hours(1) };
+
 /// Somebody who is signed in.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct OperatorSession {
@@ -135,11 +138,12 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn operators(&self) -> Result<Vec<OperatorRow>, StoreError> {
+    pub async fn operators(&self, bounds: SessionBounds, now: DateTime<Utc>) -> Result<Vec<OperatorRow>, StoreError> {
         const SQL: &str = "SELECT o.name, o.role, o.created_at, o.changed_at, o.signed_in_at, \
-             (SELECT COUNT(*) FROM operator_sessions s WHERE s.operator = o.name) AS sessions FROM operators o ORDER BY o.name";
+             (SELECT COUNT(*) FROM operator_sessions s WHERE s.operator = o.name AND s.begun_at > $1 AND s.seen_at > $2) \
+             AS sessions FROM operators o ORDER BY o.name";
         let mut connection = self.reader().await?;
-        on!(connection.handle(), OperatorRow, SQL, [], fetch_all)
+        on!(connection.handle(), OperatorRow, SQL, [now - bounds.whole, now - bounds.idle], fetch_all)
     }
 
     /// The hash of an operator's password.

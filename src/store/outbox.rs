@@ -174,10 +174,9 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn letters(&self, state: Option<LetterState>, limit: u32) -> Result<Vec<LetterRow>, StoreError> {
-        const SQL: &str = select_letters!("WHERE ($1 = '' OR o.state = $1) ORDER BY o.id LIMIT $2");
-        let state = state.map(LetterState::name).unwrap_or_default();
-        let mut connection = self.reader().await?;
-        on!(connection.handle(), LetterRow, SQL, [state, i64::from(limit)], fetch_all)
+        const ALL: &str = select_letters!("ORDER BY o.id LIMIT $1");
+        const OF_STATE: &str = select_letters!("WHERE o.state = $1 ORDER BY o.id LIMIT $2");
+        self.list_letters((ALL, OF_STATE), state, limit).await
     }
 
     /// The same, newest first.
@@ -185,10 +184,22 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn newest_letters(&self, state: Option<LetterState>, limit: u32) -> Result<Vec<LetterRow>, StoreError> {
-        const SQL: &str = select_letters!("WHERE ($1 = '' OR o.state = $1) ORDER BY o.id DESC LIMIT $2");
-        let state = state.map(LetterState::name).unwrap_or_default();
-        let mut connection = self.reader().await?;
-        on!(connection.handle(), LetterRow, SQL, [state, i64::from(limit)], fetch_all)
+        const ALL: &str = select_letters!("ORDER BY o.id DESC LIMIT $1");
+        const OF_STATE: &str = select_letters!("WHERE o.state = $1 ORDER BY o.id DESC LIMIT $2");
+        self.list_letters((ALL, OF_STATE), state, limit).await
+    }
+
+    async fn list_letters(
+        &self,
+        (all, of_state): (&'static str, &'static str),
+        state: Option<LetterState>,
+        limit: u32,
+    ) -> Result<Vec<LetterRow>, StoreError> {
+        let (mut connection, limit) = (self.reader().await?, i64::from(limit));
+        match state {
+            None => on!(connection.handle(), LetterRow, all, [limit], fetch_all),
+            Some(state) => on!(connection.handle(), LetterRow, of_state, [state.name(), limit], fetch_all),
+        }
     }
 
     /// One letter.

@@ -51,7 +51,7 @@ async fn operators_sessions_and_acts_are_kept(engine: Engine) {
     // The next to come in sweeps out what is over.
     let next_day = now + TimeDelta::hours(13);
     assert!(store.open_session(("ada", "hash-1"), "s2", BOUNDS, next_day).await.unwrap());
-    let listed = store.operators().await.unwrap();
+    let listed = store.operators(BOUNDS, next_day).await.unwrap();
     assert_eq!((listed.len(), listed[0].sessions, listed[0].signed_in_at), (1, 1, Some(next_day)));
     // Another password ends them.
     assert!(store.set_operator_password("ada", "hash-3", next_day).await.unwrap());
@@ -147,6 +147,11 @@ impl<'r> Browser<'r> {
         Self { running, http, cookies: Vec::new() }
     }
 
+    /// Another with the same cookies.
+    fn copy(&self) -> Self {
+        Self { running: self.running, http: self.http.clone(), cookies: self.cookies.clone() }
+    }
+
     /// Somebody of this role who is signed in.
     async fn signed_in(running: &'r Running, name: &str, role: Role) -> Self {
         let hash = password::hash(name, &SecretString::from(PASSWORD)).unwrap();
@@ -237,15 +242,19 @@ async fn nobody_gets_in_without_the_password_and_nobody_stays_for_ever(engine: E
     assert_eq!((home.status, home.has("ada <small>operator</small>")), (200, true), "{}", home.text);
     let policy = home.headers["content-security-policy"].to_str().unwrap();
     assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
-    // Used, it goes on for twelve hours; left alone, for one.
-    for _ in 0..3 {
-        world.clock.advance(TimeDelta::minutes(59));
-        assert_eq!(ada.get("/admin").await.status, 200);
-    }
-    let (mut other, session) = (Browser::new(&running), ada.cookies.clone());
-    assert_eq!(other.sign_in("ada", PASSWORD).await.status, 303);
+    // Left alone it ends after an hour; used all the time, after twelve.
+    let session = ada.cookies.clone();
     world.clock.advance(TimeDelta::minutes(61));
     assert_eq!(ada.get("/admin").await.status, 303, "an hour without a look");
+    assert_eq!(ada.sign_in("ada", PASSWORD).await.status, 303);
+    for _ in 0..14 {
+        world.clock.advance(TimeDelta::minutes(50));
+        assert_eq!(ada.get("/admin").await.status, 200);
+    }
+    world.clock.advance(TimeDelta::minutes(21));
+    assert_eq!(ada.get("/admin").await.status, 303, "twelve hours and a minute, used all the time");
+    let mut other = Browser::new(&running);
+    assert_eq!(other.sign_in("ada", PASSWORD).await.status, 303);
     // Signed out is out, also for who has kept the cookie.
     let page = ada.sign_in("ada", PASSWORD).await;
     assert_eq!(page.status, 303);
@@ -255,12 +264,23 @@ async fn nobody_gets_in_without_the_password_and_nobody_stays_for_ever(engine: E
     assert_eq!(ada.submit(&page, "/admin/logout", &[]).await.location.as_deref(), Some("/admin/login"));
     ada.cookies = kept;
     assert_eq!(ada.get("/admin").await.status, 303);
-    // Ten wrong ones close the name for a while, also for who has the right one.
-    for _ in 0..10 {
-        assert_eq!(other.sign_in("ada", "wrong wrong wrong").await.status, 401);
-    }
+    // Ten wrong ones close the name for a while, also for who has the right one; many at once are no way around.
+    let csrf = other.get("/admin/login").await.field("csrf");
+    let fields = [("username", "ada"), ("password", "wrong wrong wrong"), ("csrf", csrf.as_str())];
+    let mut at_once: Vec<Browser<'_>> = (0..24).map(|_| other.copy()).collect();
+    let tried = futures_util::future::join_all(at_once.iter_mut().map(|one| one.post("/admin/login", &fields))).await;
+    let count = |status| tried.iter().filter(|page| page.status == status).count();
+    assert!((1..=10).contains(&count(401)), "{} were looked at", count(401));
+    assert_eq!(count(401) + count(429) + count(503), 24, "the others were not");
+    while other.sign_in("ada", "wrong wrong wrong").await.status == 401 {}
     let closed = other.sign_in("ada", PASSWORD).await;
     assert_eq!((closed.status, closed.headers["retry-after"].to_str().unwrap()), (429, "900"));
+    // A name that nobody has is closed in the same way, and a name that cannot be one is no error.
+    for _ in 0..10 {
+        assert_eq!(other.sign_in("nobody here", PASSWORD).await.status, 401);
+    }
+    assert_eq!(other.sign_in("nobody here", PASSWORD).await.status, 429);
+    assert_eq!(other.sign_in("a\0b", PASSWORD).await.status, 401);
     world.clock.advance(TimeDelta::minutes(15));
     assert_eq!(other.sign_in("ada", PASSWORD).await.status, 303);
     running.stop().await;
@@ -276,33 +296,54 @@ async fn a_rehearsed_run_is_what_then_happens_and_more_is_not_done_unseen(engine
     let page = ada.get("/admin/renewals").await;
     assert!(page.has("/admin/accounts/u1") && page.has("bellwether renewals run --limit"));
     let rehearsed = ada.submit(&page, "/admin/renewals/rehearse", &[("limit", "10")]).await;
-    assert!(rehearsed.has("marked past due") && rehearsed.has("expired") && rehearsed.has("Renew 2 now"));
+    assert!(rehearsed.has("marked past due") && rehearsed.has("expired") && rehearsed.has("Decide about these 2 now"));
     let states = "SELECT user_id || ' ' || status FROM subscriptions ORDER BY user_id";
     assert_eq!(world.database.query(states).await, ["u1 active", "u2 canceled"], "a rehearsal changes nothing");
-    // Without a reason nothing is done; nor when more is due than was shown.
-    let seen = rehearsed.field("seen");
-    let refused = ada.submit(&rehearsed, "/admin/renewals/run", &[("limit", "10"), ("seen", &seen)]).await;
+    // Without a reason nothing is done; nor when another list is due than was shown, were it as long.
+    let fields = |page: &Page, reason: &str| -> Vec<(&'static str, String)> {
+        let hidden = ["limit", "at", "digest"].map(|name| (name, page.field(name)));
+        hidden.into_iter().chain([("reason", reason.to_owned())]).collect()
+    };
+    let run = async |browser: &mut Browser<'_>, page: &Page, reason: &str| {
+        let fields = fields(page, reason);
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        browser.submit(page, "/admin/renewals/run", &fields).await
+    };
+    let refused = run(&mut ada, &rehearsed, "").await;
     assert_eq!((refused.status, refused.has("reason_missing")), (400, true));
+    world.database.execute("UPDATE subscriptions SET next_action_at = NULL WHERE user_id = 'u2'".to_owned()).await;
     world.database.execute(subscription("u3", "canceled", false, ended)).await;
-    let fields = [("limit", "10"), ("seen", seen.as_str()), ("reason", "the night was missed")];
-    let refused = ada.submit(&rehearsed, "/admin/renewals/run", &fields).await;
-    assert_eq!((refused.status, refused.has("more_is_due")), (409, true));
+    let refused = run(&mut ada, &rehearsed, "the night was missed").await;
+    assert_eq!((refused.status, refused.has("not_what_was_shown")), (409, true));
     assert_eq!(world.database.query(states).await, ["u1 active", "u2 canceled", "u3 canceled"]);
     let rehearsed = ada.submit(&page, "/admin/renewals/rehearse", &[("limit", "10")]).await;
-    let fields = [("limit", "10"), ("seen", &*rehearsed.field("seen")), ("reason", "the night was missed")];
-    let done = ada.submit(&rehearsed, "/admin/renewals/run", &fields).await;
-    assert_eq!((done.status, done.has("processed 3")), (200, true), "{}", done.text);
-    assert_eq!(world.database.query(states).await, ["u1 past_due", "u2 expired", "u3 expired"]);
+    // What comes due after the rehearsal waits for the next one; and a rehearsal is not for ever.
+    world.database.execute(subscription("u4", "canceled", false, world.clock_now() + TimeDelta::minutes(1))).await;
+    world.clock.advance(TimeDelta::minutes(2));
+    let done = run(&mut ada, &rehearsed, "the night was missed").await;
+    assert_eq!(done.status, 303, "{}", done.text);
+    assert_eq!(
+        world.database.query(states).await,
+        ["u1 past_due", "u2 canceled", "u3 expired", "u4 canceled"],
+        "exactly what was shown"
+    );
+    let twice = run(&mut ada, &rehearsed, "the button was pressed twice").await;
+    assert_eq!((twice.status, twice.has("not_what_was_shown")), (409, true));
+    let late = ada.submit(&page, "/admin/renewals/rehearse", &[("limit", "10")]).await;
+    assert!(late.has("Decide about these 1 now"));
+    world.clock.advance(TimeDelta::minutes(16));
+    assert_eq!(run(&mut ada, &late, "I had lunch").await.status, 409);
     // The ledger has the run, the page the decisions, the audit who and why.
-    let run = world.ledger(&running, "renewals").await.pop().unwrap();
-    assert!(done.has(&run.id.to_string()));
-    assert!(ada.get(&format!("/admin/runs/{}", run.id)).await.has("&#34;past_due&#34;: 1"));
+    let run_row = world.ledger(&running, "renewals").await.pop().unwrap();
+    assert_eq!(done.location.unwrap(), format!("/admin/runs/{}", run_row.id));
+    assert!(ada.get(&format!("/admin/runs/{}", run_row.id)).await.has("&#34;past_due&#34;: 1"));
     assert!(ada.get("/admin/renewals").await.has("active → past_due"));
     let acts = running.daemon.store.acts(Some("ada"), 10).await.unwrap();
     let told: Vec<_> = acts.iter().map(|act| (act.act.as_str(), act.reason.as_str())).collect();
-    assert_eq!(told, [("renewals run", "the night was missed"); 2]);
-    assert!(acts[0].outcome.as_deref().unwrap().contains(&run.id.to_string()));
-    assert!(acts[1].outcome.as_deref().unwrap().starts_with("refused: 3 subscriptions are due"));
+    let reasons = ["I had lunch", "the button was pressed twice", "the night was missed", "the night was missed"];
+    assert_eq!(told, reasons.map(|reason| ("renewals run", reason)));
+    assert!(acts[2].outcome.as_deref().unwrap().contains(&run_row.id.to_string()));
+    assert!(acts[3].outcome.as_deref().unwrap().starts_with("refused: what is due is not what was shown"));
     assert!(ada.get("/admin/audit").await.has("the night was missed"));
     running.stop().await;
 }
@@ -373,9 +414,11 @@ async fn a_webhook_is_looked_at_and_applied_again(engine: Engine) {
     let acts = running.daemon.store.acts(None, 10).await.unwrap();
     assert_eq!((acts[0].act.as_str(), acts[0].target.clone()), ("webhooks replay", id.to_string()));
     eventually("it is given up again", async || dead().await.status.name() == "dead").await;
-    let fields = [("status", "dead"), ("since", &*list.field("since")), ("reason", "all of them")];
+    assert_eq!(acts[0].outcome.as_deref(), Some("1 events wait for their turn again"));
+    let fields = [("ids", &*list.field("ids")), ("reason", "all of them")];
     assert_eq!(ada.submit(&list, "/admin/webhooks/replay", &fields).await.status, 303);
     let acts = running.daemon.store.acts(None, 1).await.unwrap();
+    assert_eq!((acts[0].reason.as_str(), acts[0].target.clone()), ("all of them", id.to_string()));
     assert_eq!(acts[0].outcome.as_deref(), Some("1 events wait for their turn again"));
     assert_eq!(ada.get("/admin/webhooks?status=sideways").await.status, 400);
     running.stop().await;
@@ -388,7 +431,7 @@ async fn who_looks_cannot_act_and_a_foreign_form_does_nothing(engine: Engine) {
     let mut ada = Browser::signed_in(&running, "ada", Role::Admin).await;
     world.database.execute(subscription("u1", "active", true, instant("2027-03-13T05:00:00Z"))).await;
     let run = world.ledger(&running, "ingest").await.pop().unwrap().id;
-    let page = eve.get(&format!("/admin/runs/{run}")).await;
+    let page = eve.get("/admin/renewals").await;
     assert!(page.has("A viewer looks; an operator acts.") && page.has("<button disabled>"));
     for path in [format!("/admin/runs/{run}/retry"), "/admin/renewals/run".into(), "/admin/letters/remind".into()] {
         let refused = eve.submit(&page, &path, &[("reason", "I want to"), ("seen", "9")]).await;
@@ -449,6 +492,8 @@ async fn every_page_shows_and_escapes_what_is_in_it(engine: Engine) {
         well_formed(path, &page.text);
     }
     assert!(ada.get("/admin/calendar?month=2026-11").await.has("Thanksgiving"));
+    let only_came = ada.get("/admin/accounts/%3Cscript%3Ealert(1)%3C%2Fscript%3E").await;
+    assert!(only_came.status == 200 && only_came.has("has paid nothing"), "{}", only_came.text);
     assert!(ada.get("/admin/referrals").await.has("&#60;script&#62;alert(1)&#60;/script&#62;"));
     let style = home.text.split("rel=\"stylesheet\" href=\"").nth(1).unwrap().split('"').next().unwrap();
     let style = ada.get(style).await;
@@ -458,6 +503,8 @@ async fn every_page_shows_and_escapes_what_is_in_it(engine: Engine) {
         ("/admin/assets/console-0.css", 404),
         ("/admin/runs/nothing", 404),
         ("/admin/accounts/nobody", 404),
+        ("/admin/letters/%00", 404),
+        ("/admin/accounts?q=%00", 200),
         ("/admin/calendar?month=2026-13", 400),
         ("/admin/calendar?month=9999-01", 400),
         ("/admin/logout", 405),

@@ -55,9 +55,7 @@ pub async fn show(visit: Data<&Arc<Visit>>, Path(account): Path<String>) -> Resu
     let app = &visit.console.app;
     let found = picture(&app.store, &app.renewals.rules, &account, visit.now).await;
     let found = found.map_err(|fault| database_away(&fault))?;
-    let Some(whole) = found else {
-        return Err(Problem::not_found("there is no such account with any money or subscription").into());
-    };
+    let Some(whole) = found else { return without_money(&visit, &account).await };
     let facts = |value: &Value| -> Vec<Vec<Cell>> {
         let members = value.as_object().into_iter().flatten();
         members.map(|(name, value)| vec![Cell::text(name.replace('_', " ")), visit.value(value)]).collect()
@@ -111,6 +109,25 @@ pub async fn show(visit: Data<&Arc<Visit>>, Path(account): Path<String>) -> Resu
         },
     ]);
     Ok(shown(&visit, &format!("Account {account}"), &blocks))
+}
+
+/// An account that has only come: made by an invite, or by the site.
+async fn without_money(visit: &Visit, account: &str) -> Result<Response> {
+    let found = visit.console.app.store.find_accounts(Some(account), 1).await.map_err(|fault| database_away(&fault))?;
+    let found = found.into_iter().find(|found| found.user_id == account);
+    let row = found.ok_or_else(|| Problem::not_found("there is no such account"))?;
+    let invites =
+        Cell::Link { href: format!("/admin/referrals?{}", query("account", account)), text: "show".to_owned() };
+    let blocks = [
+        Block::Words("It has no subscription and has paid nothing.".to_owned()),
+        Block::Facts(vec![
+            ("Address", Cell::maybe(row.email)),
+            ("Made by", Cell::text(row.origin)),
+            ("Since", visit.time(row.created_at)),
+            ("Invites", invites),
+        ]),
+    ];
+    Ok(shown(visit, &format!("Account {account}"), &blocks))
 }
 
 fn query(name: &str, value: &str) -> String {

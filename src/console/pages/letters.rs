@@ -12,13 +12,10 @@ use crate::api::Problem;
 use crate::console::act::{Deed, perform};
 use crate::console::page::{Block, Cell, Field, Form, show as shown};
 use crate::console::visit::{database_away, redirect};
-use crate::jobs::dunning::Reminded;
+use crate::jobs::dunning::{MOST_RESULTS, Reminded};
 use crate::jobs::outbox::{RetryRefusal, RetryRequest, retry};
 use crate::mail::{Letter, STEPS, example};
 use crate::store::{LetterRow, LetterState};
-
-/// Reminders of one press of a button, at most.
-const MOST_REMINDERS: usize = 10_000;
 
 /// A letter is somebody's words in HTML: it may load nothing, run nothing, send nothing, and be shown only in our own frame.
 const LETTER_POLICY: &str = "sandbox; default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'";
@@ -101,7 +98,7 @@ fn rehearsal() -> Block {
 #[handler]
 pub async fn rehearse(visit: Data<&Arc<Visit>>) -> Result<Response> {
     let app = &visit.console.app;
-    let dunned = app.dunning.process(MOST_REMINDERS, true).await.map_err(|fault| database_away(&fault))?;
+    let dunned = app.dunning.process(MOST_RESULTS, true).await.map_err(|fault| database_away(&fault))?;
     let row = |reminded: &Reminded| {
         let letter = Letter::of(&reminded.action, &reminded.details, &app.site.frontend_url);
         let summary = letter.as_ref().map_or("", |letter| letter.subject).to_owned();
@@ -139,14 +136,19 @@ pub async fn rehearse(visit: Data<&Arc<Visit>>) -> Result<Response> {
     Ok(shown(&visit, "Letters: reminders that are due", &blocks))
 }
 
-/// Writes reminders into the outbox: as many as were shown, and none that was not.
+/// Writes reminders into the outbox: as many as were shown. Each is written once for its period, whoever writes it, so that the same
+/// form sent twice writes what has come due in between at most.
 #[handler]
 pub async fn remind(visit: Data<&Arc<Visit>>) -> Result<Response> {
     let seen: usize = visit.fields.parsed("seen", "a whole number")?.unwrap_or_default();
     let dunning = Arc::clone(&visit.console.app.dunning);
     let deed = Deed { act: "renewals remind", target: format!("at most {seen}") };
     let written = perform(&visit, deed, async move {
-        let dunned = dunning.process(seen.min(MOST_REMINDERS), false).await.map_err(|fault| database_away(&fault))?;
+        let dunned = dunning.process(seen.min(MOST_RESULTS), false).await.map_err(|fault| {
+            tracing::error!(error = %fault, "reminders could not all be written");
+            let detail = "the database failed on the way; reminders that were written stay written, each once";
+            Problem::unavailable("database_unavailable", detail, 10)
+        })?;
         Ok((dunned.notified, format!("{} reminders written", dunned.notified)))
     })
     .await?;

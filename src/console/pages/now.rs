@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use poem::web::Data;
 use poem::{Response, Result, handler};
 
@@ -11,6 +11,9 @@ use crate::console::page::{Block, Cell, show as shown};
 use crate::console::visit::database_away;
 use crate::schedule::fires;
 use crate::store::{RunFilter, RunState};
+
+/// How far back failed runs are looked for.
+const LATELY: TimeDelta = TimeDelta::days(7);
 
 /// Fires that are shown.
 const FIRES: usize = 10;
@@ -27,7 +30,9 @@ pub async fn show(visit: Data<&Arc<Visit>>) -> Result<Response> {
     let due = app.store.count_due_subscriptions(visit.now).await.map_err(|fault| away(&fault))?;
     let events = app.store.events_backlog().await.map_err(|fault| away(&fault))?;
     let letters = app.store.letter_backlog().await.map_err(|fault| away(&fault))?;
-    let failed = RunFilter { state: Some(RunState::Failed), limit: 5, ..RunFilter::default() };
+    // Within a week: the whole ledger would be walked through where little fails.
+    let from = Some(visit.now - LATELY);
+    let failed = RunFilter { state: Some(RunState::Failed), from, limit: 5, ..RunFilter::default() };
     let failed = app.store.list_runs(&failed).await.map_err(|fault| away(&fault))?;
     let mut blocks: Vec<Block> = why
         .findings
@@ -75,7 +80,7 @@ pub async fn show(visit: Data<&Arc<Visit>>) -> Result<Response> {
                     ]
                 })
                 .collect(),
-            none: "None is known.",
+            none: "None within a week.",
         },
     ]);
     Ok(shown(&visit, "Now", &blocks))

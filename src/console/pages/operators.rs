@@ -8,6 +8,7 @@ use poem::{Response, Result, handler};
 
 use super::Visit;
 use crate::api::Problem;
+use crate::console::SESSIONS;
 use crate::console::act::{Deed, perform};
 use crate::console::page::{Block, Cell, Field, Form, show as shown};
 use crate::console::visit::{database_away, redirect};
@@ -17,7 +18,8 @@ use crate::store::Role;
 #[handler]
 pub async fn show(visit: Data<&Arc<Visit>>) -> Result<Response> {
     for_admins(&visit)?;
-    let operators = visit.console.app.store.operators().await.map_err(|fault| database_away(&fault))?;
+    let operators =
+        visit.console.app.store.operators(SESSIONS, visit.now).await.map_err(|fault| database_away(&fault))?;
     let rows = operators.iter().map(|operator| {
         vec![
             Cell::text(operator.name.as_str()),
@@ -41,7 +43,7 @@ pub async fn show(visit: Data<&Arc<Visit>>) -> Result<Response> {
             fields: vec![Field::reason()],
             button: format!("End the sessions of {}", operator.name),
             danger: true,
-            command: format!("bellwether admin reset-password {} --password-stdin", operator.name),
+            command: String::new(),
         })
     }));
     Ok(shown(&visit, "Operators", &blocks))

@@ -2,19 +2,25 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, TimeDelta, Utc};
+use data_encoding::HEXLOWER;
 use poem::http::StatusCode;
 use poem::web::Data;
 use poem::{Response, Result, handler};
+use sha2::{Digest, Sha256};
 
 use super::runs::table;
 use super::{ROWS, Visit};
 use crate::api::Problem;
 use crate::console::act::{Deed, perform};
 use crate::console::page::{Block, Cell, Field, Form, show as shown};
-use crate::console::visit::database_away;
-use crate::jobs::renewals::Renewed;
+use crate::console::visit::{database_away, redirect};
+use crate::jobs::renewals::{MOST_RESULTS, Renewed};
 use crate::jobs::{OnDemandFault, RENEWALS};
-use crate::store::{DuePage, RunFilter};
+use crate::store::{DuePage, RunFilter, Store};
+
+/// A rehearsal is acted upon within so long.
+const FRESH: TimeDelta = TimeDelta::minutes(15);
 
 /// What is due, the last runs, the last decisions.
 #[handler]
@@ -47,7 +53,7 @@ pub async fn show(visit: Data<&Arc<Visit>>) -> Result<Response> {
         Block::Facts(vec![
             ("Due now", Cell::text(count.to_string())),
             ("The next run", visit.maybe_time(next)),
-            ("At most in one run", Cell::text(app.renewals.limit.to_string())),
+            ("At most in one night", Cell::text(app.renewals.limit.to_string())),
             (
                 "Who renews",
                 Cell::text(if app.renewals.site.is_some() {
@@ -57,7 +63,7 @@ pub async fn show(visit: Data<&Arc<Visit>>) -> Result<Response> {
                 }),
             ),
         ]),
-        rehearsal(app.renewals.limit),
+        rehearsal(&visit, most(&visit)),
         Block::Table {
             caption: format!("Due now, oldest first ({ROWS} at most)"),
             header: vec!["Account", "Plan", "Cycle", "Due since"],
@@ -76,12 +82,15 @@ pub async fn show(visit: Data<&Arc<Visit>>) -> Result<Response> {
 }
 
 /// The form that asks what a run would do.
-fn rehearsal(limit: u32) -> Block {
+fn rehearsal(visit: &Visit, limit: u32) -> Block {
+    if visit.console.app.renewals.site.is_some() {
+        return Block::Words("The site renews by itself, so that nothing is decided here.".to_owned());
+    }
     Block::Form(Form {
         action: "/admin/renewals/rehearse".to_owned(),
         method: "post",
         title: "What would a run do?",
-        fields: vec![Field::number("limit", "At most so many", limit)],
+        fields: vec![Field::number("limit", "At most so many, up to 1,000", limit)],
         button: "Rehearse".to_owned(),
         danger: false,
         command: format!("bellwether renewals run --limit {limit} --dry-run"),
@@ -92,55 +101,68 @@ fn rehearsal(limit: u32) -> Block {
 #[handler]
 pub async fn rehearse(visit: Data<&Arc<Visit>>) -> Result<Response> {
     let limit = limit_of(&visit)?;
-    let renewed = visit.console.app.renewals_on_demand.rehearse(limit).await.map_err(|fault| database_away(&fault))?;
+    let (app, now) = (&visit.console.app, visit.now);
+    let (due, digest) = due_at(&app.store, now, limit).await?;
+    let renewed = app.renewals_on_demand.rehearse(limit, Some(now)).await.map_err(|fault| database_away(&fault))?;
     let mut blocks = vec![Block::Words("Nothing was changed. A run would do this:".to_owned())];
     blocks.extend(told(&renewed));
-    if renewed.summary.processed > 0 {
+    if due > 0 {
         blocks.push(Block::Form(Form {
             action: "/admin/renewals/run".to_owned(),
             method: "post",
             title: "Do it",
             fields: vec![
                 Field::hidden("limit", limit.to_string()),
-                Field::hidden("seen", renewed.summary.processed.to_string()),
+                Field::hidden("at", now.to_rfc3339()),
+                Field::hidden("digest", digest),
                 Field::reason(),
             ],
-            button: format!("Renew {} now", renewed.summary.processed),
+            button: format!("Decide about these {due} now"),
             danger: true,
             command: format!("bellwether renewals run --limit {limit}"),
         }));
     }
-    blocks.push(rehearsal(limit));
+    blocks.push(rehearsal(&visit, limit));
     Ok(shown(&visit, "Renewals: a rehearsal", &blocks))
 }
 
-/// Runs. What has come due since the rehearsal was looked at is seen before it is done.
+/// Runs over exactly what was shown: what has come due since, or is another list by now, is rehearsed and seen before it is done.
+/// Sent twice, the second finds that the list is done.
 #[handler]
 pub async fn run(visit: Data<&Arc<Visit>>) -> Result<Response> {
     let limit = limit_of(&visit)?;
-    let seen: i64 = visit.fields.parsed("seen", "a whole number")?.unwrap_or_default();
-    let on_demand = visit.console.app.renewals_on_demand.clone();
-    let (store, now) = (visit.console.app.store.clone(), visit.now);
-    let deed = Deed { act: "renewals run", target: format!("at most {limit}") };
-    let (run_id, renewed) = perform(&visit, deed, async move {
-        let due = store.count_due_subscriptions(now).await.map_err(|fault| database_away(&fault))?;
-        if due.min(i64::from(limit)) > seen {
-            let detail = format!(
-                "{due} subscriptions are due by now, and {seen} were shown; rehearse again and look. Nothing was done"
-            );
-            return Err(Problem::new(StatusCode::CONFLICT, "more_is_due", detail));
+    let at = visit.fields.parsed::<DateTime<Utc>>("at", "an instant")?.unwrap_or_default();
+    let seen = visit.fields.text("digest").unwrap_or_default().to_owned();
+    let (on_demand, store, now) =
+        (visit.console.app.renewals_on_demand.clone(), visit.console.app.store.clone(), visit.now);
+    let deed = Deed { act: "renewals run", target: format!("at most {limit}, due by {}", at.to_rfc3339()) };
+    let run_id = perform(&visit, deed, async move {
+        let (due, digest) = due_at(&store, at, limit).await?;
+        if !(now - FRESH..=now).contains(&at) || digest != seen {
+            let detail = "what is due is not what was shown; rehearse again and look. Nothing was done";
+            return Err(Problem::new(StatusCode::CONFLICT, "not_what_was_shown", detail));
         }
-        let (run_id, renewed) = on_demand.run(limit).await.map_err(|fault| match fault {
-            OnDemandFault::Store(fault) => database_away(&fault),
-            fault => Problem::new(StatusCode::CONFLICT, "run_failed", fault.to_string()),
+        let (run_id, renewed) = on_demand.run(due, Some(at)).await.map_err(|fault| match fault {
+            OnDemandFault::NotBegun(fault) => database_away(&fault),
+            OnDemandFault::Twice => Problem::new(StatusCode::CONFLICT, "already_running", fault.to_string()),
+            fault => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "run_failed", fault.to_string()),
         })?;
-        let outcome = format!("run {run_id}: {}", renewed.report());
-        Ok(((run_id, renewed), outcome))
+        Ok((run_id, format!("run {run_id}: {}", renewed.report())))
     })
     .await?;
-    let mut blocks = vec![Block::Facts(vec![("Run", Cell::link("runs", &run_id.to_string()))])];
-    blocks.extend(told(&renewed));
-    Ok(shown(&visit, "Renewals: done", &blocks))
+    Ok(redirect(&format!("/admin/runs/{run_id}")))
+}
+
+/// How many are due by `at`, at most `limit`, and which: the same digest is the same list.
+async fn due_at(store: &Store, at: DateTime<Utc>, limit: u32) -> Result<(u32, String), Problem> {
+    let due =
+        store.due_subscriptions(DuePage { at, after: None, limit }).await.map_err(|fault| database_away(&fault))?;
+    let mut hasher = Sha256::new();
+    for due in &due {
+        let instant = due.next_action_at.map(|at| at.timestamp_micros()).unwrap_or_default();
+        hasher.update(format!("{} {instant} {}\n", due.id, due.credits));
+    }
+    Ok((u32::try_from(due.len()).unwrap_or(u32::MAX), HEXLOWER.encode(&hasher.finalize())))
 }
 
 /// Counts, and each decision.
@@ -169,8 +191,18 @@ fn told(renewed: &Renewed) -> [Block; 2] {
 }
 
 fn limit_of(visit: &Visit) -> Result<u32, Problem> {
-    let most = visit.console.app.renewals.limit;
+    let app = &visit.console.app;
+    if app.renewals.site.is_some() {
+        let detail = "the site renews by itself (renewals.mode = \"http\"); nothing is decided here";
+        return Err(Problem::new(StatusCode::CONFLICT, "site_renews", detail));
+    }
+    let most = most(visit);
     let limit = visit.fields.parsed("limit", "a whole number")?.unwrap_or(most);
     let refused = || Problem::new(StatusCode::BAD_REQUEST, "bad_parameter", format!("limit must be from 1 to {most}"));
     (1..=most).contains(&limit).then_some(limit).ok_or_else(refused)
+}
+
+/// As many as are listed one by one: nothing is done here that was not shown.
+fn most(visit: &Visit) -> u32 {
+    visit.console.app.renewals.limit.min(u32::try_from(MOST_RESULTS).unwrap_or(u32::MAX))
 }

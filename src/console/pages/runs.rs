@@ -12,6 +12,7 @@ use crate::api::Problem;
 use crate::console::act::{Deed, perform};
 use crate::console::page::{Block, Cell, Field, Form, show as shown};
 use crate::console::visit::{database_away, redirect};
+use crate::jobs::RENEWALS;
 use crate::scheduler::{Refusal, Verb};
 use crate::store::{JobRun, RunFilter, RunState};
 
@@ -84,6 +85,10 @@ pub async fn show(visit: Data<&Arc<Visit>>, Path(id): Path<String>) -> Result<Re
     let action = match run.state {
         RunState::Running | RunState::Queued => {
             form("cancel", "End it", "Cancel this run", format!("bellwether runs cancel {id}"))
+        }
+        RunState::Ok => Block::Words("It went well, so there is nothing to do again.".to_owned()),
+        _ if run.job == RENEWALS => {
+            Block::Words("Renewals are rehearsed and then run on their own page; what is due stays due.".to_owned())
         }
         _ => form("retry", "Try it again", "Run this slot again", format!("bellwether runs retry {id}")),
     };

@@ -29,7 +29,11 @@ pub async fn list(visit: Data<&Arc<Visit>>) -> Result<Response> {
             Cell::text(event.source.as_str()),
             Cell::text(event.event_type.as_str()),
             Cell::State(event.status.name().to_owned()),
-            Cell::link("webhooks", &event.id.to_string()),
+            match event.status {
+                // It was not believed: only that it came is kept.
+                EventStatus::Rejected => Cell::Code(event.id.to_string()),
+                _ => Cell::link("webhooks", &event.id.to_string()),
+            },
             Cell::text(event.attempts.to_string()),
             Cell::maybe(event.error.as_deref()),
         ]
@@ -69,15 +73,16 @@ pub async fn list(visit: Data<&Arc<Visit>>) -> Result<Response> {
     Ok(shown(&visit, "Webhooks", &blocks))
 }
 
-/// Whoever has looked at what failed can have it applied again, all of it.
+/// Whoever has looked at what failed can have it applied again: what is shown, and nothing else.
 fn all_again(status: Option<EventStatus>, events: &[EventRow]) -> Option<Block> {
     let status = status.filter(|status| matches!(status, EventStatus::Failed | EventStatus::Dead))?;
     let since = events.last()?.received_at.to_rfc3339();
+    let ids: Vec<String> = events.iter().map(|event| event.id.to_string()).collect();
     Some(Block::Form(Form {
         action: "/admin/webhooks/replay".to_owned(),
         method: "post",
         title: "Apply them again",
-        fields: vec![Field::hidden("status", status.name()), Field::hidden("since", since.as_str()), Field::reason()],
+        fields: vec![Field::hidden("ids", ids.join(" ")), Field::reason()],
         button: format!("Apply these {} again", events.len()),
         danger: true,
         command: format!("bellwether webhooks replay --status {status} --since {since}"),
@@ -131,35 +136,45 @@ pub async fn show(visit: Data<&Arc<Visit>>, Path(id): Path<String>) -> Result<Re
 /// Applies one event again.
 #[handler]
 pub async fn replay_one(visit: Data<&Arc<Visit>>, Path(id): Path<String>) -> Result<Response> {
-    let request = Request { id: Some(id.clone()), ..Request::default() };
-    again(&visit, id.clone(), request).await?;
+    again(&visit, vec![id.clone()]).await?;
     Ok(redirect(&format!("/admin/webhooks/{id}")))
 }
 
-/// Applies events of a state again, from an instant on.
+/// Applies the events that were shown again.
 #[handler]
 pub async fn replay_all(visit: Data<&Arc<Visit>>) -> Result<Response> {
-    let status = visit.fields.parsed("status", "a state such as failed")?;
-    let since = visit.fields.parsed("since", "an instant such as 2027-03-15T14:00:00Z")?;
-    let target = format!(
-        "{} since {}",
-        visit.fields.text("status").unwrap_or_default(),
-        visit.fields.text("since").unwrap_or_default()
-    );
-    again(&visit, target, Request { status, since, ..Request::default() }).await?;
+    let ids: Vec<String> = visit.fields.text("ids").unwrap_or_default().split(' ').map(str::to_owned).collect();
+    if ids.len() > ROWS as usize {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_parameter", format!("ids: at most {ROWS}")).into());
+    }
+    again(&visit, ids).await?;
     Ok(redirect("/admin/webhooks"))
 }
 
-async fn again(visit: &Arc<Visit>, target: String, request: Request) -> Result<(), Problem> {
+/// Each of them; the first that cannot be is told, and those before it wait for their turn again.
+async fn again(visit: &Arc<Visit>, ids: Vec<String>) -> Result<(), Problem> {
     let (store, now, nudge) = (visit.console.app.store.clone(), visit.now, visit.console.app.inbox.nudge());
-    perform(visit, Deed { act: "webhooks replay", target }, async move {
-        let done = replay(&store, &request, now).await.map_err(|fault| match fault {
-            Refusal::Misuse(detail) => Problem::new(StatusCode::CONFLICT, "conflict", detail),
-            Refusal::NotFound(detail) => Problem::not_found(detail),
-            Refusal::Store(fault) => database_away(&fault),
-        })?;
-        nudge.notify_one();
-        Ok(((), format!("{} events wait for their turn again", done.replayed)))
+    perform(visit, Deed { act: "webhooks replay", target: ids.join(" ") }, async move {
+        let mut done = 0;
+        for id in ids {
+            let request = Request { id: Some(id), ..Request::default() };
+            let replayed = replay(&store, &request, now).await.map_err(|fault| match fault {
+                Refusal::Misuse(detail) => conflict(&detail, done),
+                Refusal::NotFound(detail) => conflict(&detail, done),
+                Refusal::Store(fault) => database_away(&fault),
+            })?;
+            done += replayed.replayed;
+            nudge.notify_one();
+        }
+        Ok(((), format!("{done} events wait for their turn again")))
     })
     .await
+}
+
+fn conflict(detail: &str, done: u64) -> Problem {
+    Problem::new(
+        StatusCode::CONFLICT,
+        "conflict",
+        format!("{detail}; {done} events before it wait for their turn again"),
+    )
 }
