@@ -173,7 +173,7 @@ async fn dispatch(arguments: Arguments, environment: &Environment) -> anyhow::Re
         Command::Ingest(command) => {
             ingest::run(&command, &load()?, arguments.log.as_deref(), SystemClock::start()).await
         }
-        Command::Renewals(command) => renewals::run(&command, &load()?, SystemClock::start()).await.map(done),
+        Command::Renewals(command) => renewals::run(&command, &load()?, SystemClock::start()).await,
         Command::Webhooks(command) => webhooks::run(&command, &load()?, SystemClock::start()).await,
         Command::Outbox(command) => outbox::run(&command, &load()?, SystemClock::start()).await.map(done),
         Command::Admin(command) => admin::run(&command, &load()?, SystemClock::start()).await.map(done),

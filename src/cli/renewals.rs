@@ -1,11 +1,13 @@
 //! `renewals run | remind | show`.
 
+use std::process::ExitCode;
+
 use anyhow::bail;
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{ask, open_to_read, output};
+use super::{FINDINGS, ask, open_to_read, output};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::jobs::account_picture::picture;
@@ -48,7 +50,7 @@ pub enum Command {
 }
 
 /// Runs, or shows.
-pub async fn run(command: &Command, config: &Config, clock: SharedClock) -> anyhow::Result<()> {
+pub async fn run(command: &Command, config: &Config, clock: SharedClock) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run { limit, dry_run, json } => {
             process(config, "/api/billing/process-renewals", *limit, *dry_run, *json).await
@@ -56,12 +58,18 @@ pub async fn run(command: &Command, config: &Config, clock: SharedClock) -> anyh
         Command::Remind { limit, dry_run, json } => {
             process(config, "/api/billing/process-dunning", *limit, *dry_run, *json).await
         }
-        Command::Show { account, json } => show(config, account, clock.now(), *json).await,
+        Command::Show { account, json } => show(config, account, clock.now(), *json).await.map(|()| ExitCode::SUCCESS),
     }
 }
 
 /// The daemon does it: it has the ledger, the row of the run, and PayPal's token.
-async fn process(config: &Config, path: &str, limit: Option<u32>, dry_run: bool, json: bool) -> anyhow::Result<()> {
+async fn process(
+    config: &Config,
+    path: &str,
+    limit: Option<u32>,
+    dry_run: bool,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let Some(secret) = config.cron_secrets.first() else {
         bail!("the daemon is asked over HTTP, and there is no CRON_SECRET to ask with; set the daemon's");
     };
@@ -74,15 +82,18 @@ async fn process(config: &Config, path: &str, limit: Option<u32>, dry_run: bool,
     if status >= 300 {
         bail!("the daemon would not: {}", answer["detail"].as_str().unwrap_or("it gave no reason"));
     }
+    let failed = answer["success"] == false;
+    let code = ExitCode::from(if failed { FINDINGS } else { 0 });
     if json {
-        return output::print_json(&answer);
+        return output::print_json(&answer).map(|()| code);
     }
     let rows: Vec<Vec<String>> = answer["results"].as_array().into_iter().flatten().map(row).collect();
     output::print(&output::table(&["ACCOUNT", "PLAN", "CYCLE", "ACTION", "REASON"], &rows))?;
     let summary = answer["summary"].as_object().cloned().unwrap_or_default();
     let counts: Vec<String> = summary.iter().map(|(name, count)| format!("{name} {count}")).collect();
     let would = if dry_run { "nothing was changed; it would be: " } else { "" };
-    output::print(&format!("{would}{}\n", counts.join(", ")))
+    output::print(&format!("{would}{}\n", counts.join(", ")))?;
+    Ok(code)
 }
 
 fn row(result: &Value) -> Vec<String> {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::operate::through_daemon;
+use super::operate::{Closed, through_daemon};
 use super::{FINDINGS, UNAVAILABLE, Usage, open_to_read, output};
 use crate::clock::SharedClock;
 use crate::config::Config;
@@ -82,9 +82,9 @@ pub struct Replay {
 /// How far back, and how that is told.
 #[derive(Args, Debug)]
 pub struct Reconcile {
-    /// Days to look back
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(i64).range(1..=30))]
-    days: i64,
+    /// Days to look back, 1 to 30; 7 if not given
+    #[arg(long, value_parser = clap::value_parser!(i64).range(1..=30))]
+    days: Option<i64>,
     /// Only say what differs
     #[arg(long)]
     dry_run: bool,
@@ -230,6 +230,11 @@ async fn reconcile(config: &Config, clock: SharedClock, command: &Reconcile) -> 
     let store = match opened {
         Ok(store) => store,
         Err(StoreError::InUse(_)) => {
+            if command.days.is_some() {
+                let why = "the daemon that has the file looks back to its last run that went well, up to 30 days, by itself; leave \
+                           --days out, look with --dry-run, or stop the daemon first";
+                return Err(Closed::new(why.to_owned()).into());
+            }
             let answer = through_daemon(config, "/api/v1/jobs/reconcile-paypal/run", &json!({})).await?;
             let told = format!("the daemon does it: bellwether runs show {}\n", answer["run"].as_str().unwrap_or("-"));
             if command.json {
@@ -246,7 +251,8 @@ async fn reconcile(config: &Config, clock: SharedClock, command: &Reconcile) -> 
     }
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let inbox = (!command.dry_run).then(|| Inbox::start(&store, &clock, &tasks, &stop));
-    let from = clock.now() - TimeDelta::days(command.days);
+    let days = command.days.map_or(jobs::reconcile::LOOKS_BACK, TimeDelta::days);
+    let from = clock.now() - days;
     let found = jobs::Reconcile { store: store.clone(), clock, client, inbox }.compare(from).await;
     stop.cancel();
     tasks.close();
@@ -258,17 +264,22 @@ async fn reconcile(config: &Config, clock: SharedClock, command: &Reconcile) -> 
     } else {
         let named = |name: &str, ids: &[String]| ids.iter().map(|id| format!("  {name} {id}\n")).collect::<String>();
         output::print(&format!(
-            "{} events, {} were missing, {} of them stored now\n{}{} payments, {} are nowhere in the books\n{}",
+            "{} events, {} were missing, {} of them stored now\n{}{} payments, {} are nowhere in the books, {} have another \
+             amount there; {} refunds are nowhere in the books\n{}{}{}",
             found.events,
             found.missing,
             found.stored,
             named("missing", &found.missing_ids),
             found.transactions,
-            found.unknown_transactions,
-            named("unknown", &found.unknown_transaction_ids)
+            found.unknown_transactions.count,
+            found.different_amounts.count,
+            found.unknown_refunds.count,
+            named("unknown", &found.unknown_transactions.ids),
+            named("different", &found.different_amounts.ids),
+            named("unknown refund", &found.unknown_refunds.ids)
         ))?;
     }
-    let left = found.missing > found.stored || found.unknown_transactions > 0;
+    let left = found.missing > found.stored || found.money_differs();
     Ok(ExitCode::from(if left { FINDINGS } else { 0 }))
 }
 

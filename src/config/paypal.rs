@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use url::{Host, Url};
 
 use super::reader::Reader;
-use super::{Config, Stage};
+use super::{Config, Origin, Stage};
 
 /// Which of PayPal's two worlds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +105,12 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<PayPalConfig> {
 pub(super) fn refuse_exposure(reader: &mut Reader<'_>, config: &Config) {
     if config.stage == Stage::Production && config.paypal.api_base.scheme() != "https" {
         reader.refuse("paypal.api_base", "production sends credentials over https only", "write https://HOST");
+    }
+    // By default it is the sandbox, whose money is none; whoever means it in production says so.
+    let is_used = config.paypal.webhook_id.is_some() || config.paypal.credentials.is_some();
+    if config.stage == Stage::Production && is_used && reader.origin("paypal.environment") == Origin::Default {
+        let fault = "production must say whose PayPal it is: by default it is the sandbox";
+        reader.refuse("paypal.environment", fault, "set PAYPAL_ENV=live (or sandbox, where nothing is real)");
     }
 }
 

@@ -67,6 +67,10 @@ impl RenewalsOnDemand {
             let renewed = renewals.process(Request { run_id, limit, due_by, dry_run: false }, &stop).await;
             match (&renewed, living.cancelled_by()) {
                 (Ok(_), Some(by)) => ledger.finish_cancelled(&ticket, by).await,
+                (Ok(renewed), None) if renewed.summary.failed > 0 => {
+                    let fault = JobError::Fail(renewed.not_decided()).with(renewed.report());
+                    ledger.finish(&ticket, Err(fault)).await;
+                }
                 (Ok(renewed), None) => ledger.finish(&ticket, Ok(renewed.report())).await,
                 (Err(fault), _) => ledger.finish(&ticket, Err(JobError::Fail(fault.to_string()))).await,
             }

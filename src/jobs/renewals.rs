@@ -3,6 +3,7 @@
 //! The nightly run, `POST /api/billing/process-renewals` and a dry run are this one function; a dry run stops before the
 //! transaction. One subscription that fails does not stop the others.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -118,6 +119,8 @@ pub struct Renewed {
     pub summary: Summary,
     /// The first thousand, one by one.
     pub results: Vec<Outcome>,
+    /// Keys of those that could not be decided about.
+    failed: HashSet<String>,
 }
 
 impl Renewals {
@@ -143,13 +146,39 @@ impl Renewals {
         if !request.dry_run {
             self.store.settle_doubts().await?;
         }
-        let due = self.store.count_due_subscriptions(now).await?;
+        let mut due = self.store.count_due_subscriptions(now).await?;
+        if !request.dry_run && due > i64::from(renewed.summary.failed) && !stop.is_cancelled() {
+            self.process_passed_over(now, request, &mut renewed).await?;
+            due = self.store.count_due_subscriptions(now).await?;
+        }
         let looked_at = if request.dry_run { renewed.summary.processed } else { renewed.summary.failed };
         renewed.summary.remaining = (due - i64::from(looked_at)).max(0);
         if !request.dry_run {
             metrics::renewals_due(due);
         }
         Ok(renewed)
+    }
+
+    /// What an event, or somebody else, was at when its page came is waited for, one by one; what failed is not tried again.
+    async fn process_passed_over(
+        &self,
+        at: DateTime<Utc>,
+        request: Request,
+        renewed: &mut Renewed,
+    ) -> Result<(), StoreError> {
+        let left = request.limit.saturating_sub(renewed.decided()).min(self.batch);
+        if left == 0 {
+            return Ok(());
+        }
+        let limit = left.saturating_add(renewed.summary.failed);
+        for due in self.store.due_subscriptions(DuePage { at, after: None, limit }).await? {
+            if !renewed.failed.contains(&due.id) {
+                if let Some(outcome) = self.process_one(&due, request).await {
+                    renewed.count(outcome, false);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Together in one transaction; where that fails, each in its own, so that the one that cannot be written fails alone. Gives
@@ -222,12 +251,20 @@ impl Renewals {
         let renewed = self.store.renew(&due.id, &record, &self.rules, self.first_word()).await?;
         let Some((row, decision)) = renewed else { return Ok(None) };
         let Decision::Confirm(link) = &decision else { return Ok(Some((decision.action(), decision.reason()))) };
-        let (asked, payments) = self.ask(link, row.subscription()?.current_period_end).await;
+        let period_end = row.subscription()?.current_period_end;
+        let (asked, payments) = self.ask(link, period_end).await;
         for payment in &payments {
             self.store.apply_event(payment, &self.rules, self.clock.now()).await?;
         }
         let renewed = self.store.renew(&due.id, &record, &self.rules, asked).await?;
-        Ok(Some(renewed.map_or(("paid", None), |(_, decision)| (decision.action(), decision.reason()))))
+        if let Some((_, decision)) = renewed {
+            return Ok(Some((decision.action(), decision.reason())));
+        }
+        // Nothing is due any more: by what was found just now, or because somebody else has decided meanwhile.
+        let now = self.store.subscription_of(&row.user_id).await?;
+        let now = now.map(|now| now.subscription()).transpose()?;
+        let is_paid = now.is_some_and(|now| now.current_period_end > period_end);
+        Ok(is_paid.then_some(("paid", None)))
     }
 
     /// What [`Renewals::renew`] would do.
@@ -288,12 +325,20 @@ impl Renewed {
             _ => &mut self.summary.skipped,
         };
         *counter += 1;
+        if outcome.action == "failed" {
+            self.failed.insert(outcome.due.1.clone());
+        }
         if !dry_run {
             metrics::renewal_decided(outcome.action);
         }
         if self.results.len() < MOST_RESULTS {
             self.results.push(outcome);
         }
+    }
+
+    /// That some could not be decided about.
+    pub fn not_decided(&self) -> String {
+        format!("{} subscriptions could not be decided about", self.summary.failed)
     }
 
     /// The report of the run in the ledger.
@@ -320,12 +365,17 @@ impl Job for Renewals {
             let request = Request { run_id: context.id, limit: self.limit, due_by: None, dry_run: false };
             let renewed = self.process(request, &context.stop).await.map_err(retry)?;
             let Summary { failed, remaining, .. } = renewed.summary;
-            if remaining > 0 {
+            if remaining > 0 && renewed.decided() >= self.limit {
                 warn!(remaining, limit = self.limit, "subscriptions are left for the next run; raise renewals.limit");
+            } else if remaining > 0 {
+                warn!(
+                    remaining,
+                    "subscriptions are left for the next run: others were at them, or they came due meanwhile"
+                );
             }
             if failed > 0 {
-                let message = format!("{failed} subscriptions could not be decided about");
-                return Err(JobError::Retry { after: None, message });
+                let fault = JobError::Retry { after: None, message: renewed.not_decided() };
+                return Err(fault.with(renewed.report()));
             }
             Ok(renewed.report())
         })

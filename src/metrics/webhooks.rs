@@ -45,7 +45,7 @@ pub(super) fn begin() {
     for outcome in ["processed", "ignored", "failed", "dead"] {
         counter!("bellwether_webhooks_processed_total", "outcome" => outcome).absolute(0);
     }
-    for kind in ["missing", "unknown_transaction"] {
+    for kind in ["missing", "unknown_transaction", "different_amount", "unknown_refund"] {
         gauge!("bellwether_paypal_differences", "kind" => kind).set(0.0);
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct Route {
     pub(super) deadline: Duration,
     /// Whether a pooler is in between.
     pub(super) pooled: bool,
+    /// Whether commits there are not synced unless a transaction asks for it.
+    pub(super) lax: bool,
     /// Whether a transaction holds the server connection already.
     pub(super) held: bool,
 }
@@ -48,7 +50,9 @@ impl Route {
         if !self.pooled {
             return AssertSqlSafe("BEGIN".to_owned());
         }
-        AssertSqlSafe(format!("BEGIN; SET LOCAL statement_timeout = {}", self.deadline.as_millis()))
+        // What is acknowledged must survive a power cut.
+        let synced = if self.lax { "; SET LOCAL synchronous_commit = on" } else { "" };
+        AssertSqlSafe(format!("BEGIN; SET LOCAL statement_timeout = {}{synced}", self.deadline.as_millis()))
     }
 }
 

@@ -123,7 +123,7 @@ impl Source {
         match self {
             Self::Sqlite(connection) => Handle::Sqlite(connection, DEADLINE),
             Self::Postgres(connection) => {
-                Handle::Postgres(connection, Route { deadline: DEADLINE, pooled: false, held: true })
+                Handle::Postgres(connection, Route { deadline: DEADLINE, pooled: false, lax: false, held: true })
             }
         }
     }

@@ -24,6 +24,16 @@ const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(7235419886142501)";
 pub(super) struct Server {
     pub(super) pool: PgPool,
     pub(super) pooled: bool,
+    /// Behind a pooler: commits are not synced unless a transaction asks for it.
+    lax: bool,
+}
+
+/// What a new connection is really set to.
+struct Settings {
+    /// Of statements, in milliseconds.
+    limit: String,
+    /// Commits are acknowledged before they are on the disk.
+    lax: bool,
 }
 
 impl Server {
@@ -40,24 +50,31 @@ impl Server {
         let wanted = format!("{}ms", deadline.as_millis());
         let with_limit = plain.clone().options([("statement_timeout", wanted)]);
         // The pool tries again until its time is up and then names only that; one plain connection names the cause.
-        let first = within(deadline, limit_of_connection(&with_limit)).await;
-        let pooled = match first {
-            Ok(limit) => limit != deadline.as_millis().to_string(),
-            Err(StoreError::Database(fault)) if refuses_settings(&fault) => true,
+        let first = within(deadline, settings_of_connection(&with_limit)).await;
+        let (pooled, lax) = match first {
+            Ok(settings) => (settings.limit != deadline.as_millis().to_string(), settings.lax),
+            Err(StoreError::Database(fault)) if refuses_settings(&fault) => (true, false),
             Err(fault) => return Err(unavailable(target, &fault)),
         };
-        let options = if pooled { plain.statement_cache_capacity(0) } else { with_limit };
-        if pooled {
-            let first = within(deadline, sqlx::PgConnection::connect_with(&options)).await;
-            first.map_err(|fault| unavailable(target, &fault))?.close().await.ok();
+        if !pooled {
+            // What is acknowledged must survive a power cut, whatever the role or the database are set to.
+            let options = if lax { with_limit.options([("synchronous_commit", "on")]) } else { with_limit };
+            return Ok(Self::of(options, connections, deadline, pooled, false));
         }
+        let options = plain.statement_cache_capacity(0);
+        let first = within(deadline, settings_of_connection(&options)).await;
+        let lax = first.map_err(|fault| unavailable(target, &fault))?.lax;
+        Ok(Self::of(options, connections, deadline, pooled, lax))
+    }
+
+    fn of(options: PgConnectOptions, connections: u32, deadline: Duration, pooled: bool, lax: bool) -> Self {
         let pool =
             PgPoolOptions::new().max_connections(connections).acquire_timeout(deadline).connect_lazy_with(options);
-        Ok(Self { pool, pooled })
+        Self { pool, pooled, lax }
     }
 
     pub(super) fn route(&self, deadline: Duration) -> Route {
-        Route { deadline, pooled: self.pooled, held: false }
+        Route { deadline, pooled: self.pooled, lax: self.lax, held: false }
     }
 
     /// Brings the schema up to date, all of it or nothing, one instance at a time. The lock belongs to the transaction, because
@@ -100,14 +117,16 @@ impl Server {
     }
 }
 
-/// The limit of statements, in milliseconds, that a new connection really has.
-async fn limit_of_connection(options: &PgConnectOptions) -> Result<String, sqlx::Error> {
+/// Asks one.
+async fn settings_of_connection(options: &PgConnectOptions) -> Result<Settings, sqlx::Error> {
     let mut connection = sqlx::PgConnection::connect_with(options).await?;
-    let row = sqlx::raw_sql("SELECT setting FROM pg_settings WHERE name = 'statement_timeout'");
+    let row = sqlx::raw_sql(
+        "SELECT setting, current_setting('synchronous_commit') = 'off' FROM pg_settings WHERE name = 'statement_timeout'",
+    );
     let row = sqlx::Executor::fetch_one(&mut connection, row).await?;
-    let limit = sqlx::Row::try_get(&row, 0)?;
+    let settings = Settings { limit: sqlx::Row::try_get(&row, 0)?, lax: sqlx::Row::try_get(&row, 1)? };
     connection.close().await.ok();
-    Ok(limit)
+    Ok(settings)
 }
 
 /// pgbouncer: `unsupported startup parameter: options` (protocol violation), or the same of the setting in it.

@@ -3,7 +3,6 @@
 use chrono::{DateTime, Utc};
 
 use super::billing::apply_in;
-use super::dialect::{by_engine, on};
 use super::webhook_events::write_mark;
 use super::{Applied, Claimed, EventStatus, Mark, Store, StoreError};
 use crate::billing::{Effect, Event, Rules};
@@ -40,19 +39,5 @@ impl Store {
             self.letters.notify_one();
         }
         Ok(Some(applied))
-    }
-
-    /// Which of these payments of a provider are in the books.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn known_payment_ids(&self, ids: &[String]) -> Result<Vec<String>, StoreError> {
-        const SQL: &str = "SELECT id FROM payments WHERE id IN (SELECT value FROM json_each($1))";
-        const POSTGRES: &str = "SELECT id FROM payments WHERE id IN (SELECT json_array_elements_text($1::JSON))";
-        let ids = serde_json::to_string(ids).map_err(|fault| StoreError::Unreadable(fault.to_string()))?;
-        let mut connection = self.reader().await?;
-        let sql = by_engine(&connection.handle(), SQL, POSTGRES);
-        let rows = on!(connection.handle(), (String,), sql, [ids], fetch_all)?;
-        Ok(rows.into_iter().map(|(id,)| id).collect())
     }
 }

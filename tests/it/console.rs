@@ -338,6 +338,10 @@ async fn a_rehearsed_run_is_what_then_happens_and_more_is_not_done_unseen(engine
     assert_eq!(done.location.unwrap(), format!("/admin/runs/{}", run_row.id));
     assert!(ada.get(&format!("/admin/runs/{}", run_row.id)).await.has("&#34;past_due&#34;: 1"));
     assert!(ada.get("/admin/renewals").await.has("active → past_due"));
+    let decided = running.daemon.store.decisions(10).await.unwrap();
+    let told: Vec<_> = decided.iter().map(|one| (one.user_id.as_str(), one.status_after.as_str())).collect();
+    assert_eq!(told, [("u3", "expired"), ("u1", "past_due")], "the newest first");
+    assert!(decided.iter().all(|one| one.run_id == run_row.id.to_string() && one.period_end == ended));
     let acts = running.daemon.store.acts(Some("ada"), 10).await.unwrap();
     let told: Vec<_> = acts.iter().map(|act| (act.act.as_str(), act.reason.as_str())).collect();
     let reasons = ["I had lunch", "the button was pressed twice", "the night was missed", "the night was missed"];

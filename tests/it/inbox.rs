@@ -263,6 +263,7 @@ async fn the_nightly_comparison_fetches_what_never_came_and_names_unknown_money(
     paypal.state().events = vec![came, never.clone()];
     paypal.state().transactions =
         vec![paid("CAP-1", "T0006", "79.99"), paid("CAP-9", "T0002", "5.00"), paid("FEE-1", "T0100", "-1.00")];
+    paypal.state().transactions.push(paid("REF-9", "T1107", "-79.99"));
     // 02:00 in New York.
     world.advance_to(&running, instant("2027-06-02T06:00:00Z")).await;
     let runs = world.ledger(&running, "reconcile-paypal").await;
@@ -270,7 +271,8 @@ async fn the_nightly_comparison_fetches_what_never_came_and_names_unknown_money(
     assert_eq!(
         report,
         json!({"events": 2, "missing": 1, "stored": 1, "missing_ids": ["WH-2"], "transactions": 2,
-            "unknown_transactions": 1, "unknown_transaction_ids": ["CAP-9"]})
+            "unknown_transactions": {"count": 1, "ids": ["CAP-9"]}, "different_amounts": {"count": 0, "ids": []},
+            "unknown_refunds": {"count": 1, "ids": ["REF-9"]}})
     );
     become_(&running, "WH-2", EventStatus::Processed).await;
     assert_eq!(subscriptions(&world).await, ["u1 gold active", "u2 gold active"]);
@@ -278,6 +280,19 @@ async fn the_nightly_comparison_fetches_what_never_came_and_names_unknown_money(
     let late = format!(" {never}");
     let answer = paypal.sign(late.as_bytes()).post(&running.http, running.daemon.api).await;
     assert_eq!(answer, (200, json!({"success": true, "idempotent": true})));
+    // Three weeks without a run that goes well: what PayPal has told meanwhile is still found, and an amount that differs is named.
+    let mut long_ago = capture("WH-4", "CAP-4", "u4", "79.99");
+    long_ago["create_time"] = json!("2027-06-03T12:00:00.000Z");
+    paypal.state().events.push(long_ago);
+    let mut other = paid("CAP-1", "T0006", "69.99");
+    other["transaction_info"]["transaction_initiation_date"] = json!("2027-06-20T12:00:00Z");
+    paypal.state().transactions = vec![other];
+    world.clock.advance_to(instant("2027-06-24T05:59:59Z"));
+    world.advance_to(&running, instant("2027-06-24T06:00:00Z")).await;
+    let run = world.ledger(&running, "reconcile-paypal").await.pop().unwrap();
+    let report: Value = serde_json::from_str(run.stats.as_deref().unwrap()).unwrap();
+    assert_eq!((&report["missing_ids"], &report["different_amounts"]["ids"]), (&json!(["WH-4"]), &json!(["CAP-1"])));
+    become_(&running, "WH-4", EventStatus::Processed).await;
     running.stop().await;
 }
 

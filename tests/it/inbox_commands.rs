@@ -45,6 +45,15 @@ impl Operator<'_> {
         (output.status.code(), lines)
     }
 
+    /// The exit code, and why.
+    fn refused(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let mut environment = self.site.environment();
+        environment.push(("BELLWETHER_LISTEN".to_owned(), self.daemon.api.to_string()));
+        let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let output = bellwether(self.site.directory.path(), arguments, &environment);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    }
+
     async fn post(&self, event: &Value) {
         let signed = self.site.paypal.sign(event.to_string().as_bytes());
         assert_eq!(signed.post(&client(), self.daemon.api).await.0, 200);
@@ -107,6 +116,10 @@ async fn an_operator_looks_replays_and_compares_beside_the_daemon(engine: Engine
     assert_eq!(site.count("webhook_events WHERE event_id = 'WH-3'").await, 0);
     let (code, done) = operator.run(&["webhooks", "reconcile", "--json"]);
     assert_eq!(code, Some(0));
+    if engine == Engine::Sqlite {
+        let (code, told) = operator.refused(&["webhooks", "reconcile", "--days", "30", "--json"]);
+        assert_eq!((code, told.contains("leave --days out")), (Some(75), true), "{told}");
+    }
     // On SQLite the daemon does it, and says under which run; on a shared database the command does it by itself.
     assert_eq!(done[0]["run"].is_string(), engine == Engine::Sqlite, "{done:?}");
     status("WH-3", "processed").await;

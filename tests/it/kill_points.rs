@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use bellwether::clock::SimClock;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -16,9 +17,13 @@ use crate::faketime::{is_long, libfaketime};
 use crate::harness::{Database, Engine, eventually, instant, postgres_url, write_universe};
 use crate::process::Process;
 use crate::renewals::subscription;
+use crate::sim_paypal::{SimPayPal, subscription_payment};
+use crate::store_billing::{activated, rules, sale};
 
-/// Subscriptions whose period has ended.
+/// Subscriptions whose period has ended: some that nothing pays, one that a credit pays, one that PayPal was paid for and has not
+/// told, one that PayPal was not paid for.
 const SUBSCRIBERS: usize = 5;
+const LINKED: usize = 2;
 
 /// Points tried at once: they wait for the lease of the dead more than they work.
 const AT_ONCE: usize = 16;
@@ -33,6 +38,7 @@ struct Scene {
     shim: PathBuf,
     faketime: PathBuf,
     prepared: Database,
+    paypal: SimPayPal,
 }
 
 impl Scene {
@@ -54,7 +60,27 @@ impl Scene {
             let sql = subscription(&format!("u{n}"), "active", true, instant("2027-03-16T05:00:00Z"));
             prepared.execute(sql).await;
         }
-        Self { engine, directory, shim, faketime: libfaketime(), prepared }
+        let credit = |n: usize| {
+            format!("INSERT INTO credits VALUES ('c{n}', 'u0', 1, 'paid', 'i{n}', '2027-03-01T12:00:00+00:00')")
+        };
+        for n in 0..3 {
+            prepared.execute(credit(n)).await;
+        }
+        let now = instant("2027-03-16T12:00:00Z");
+        let paypal = SimPayPal::start(SimClock::at(now)).await;
+        let store = prepared.store().await;
+        for (link, user) in [("I-PAID", "linked"), ("I-LATE", "late")] {
+            let custom = format!("gold_monthly_1_{user}");
+            let first = sale(&format!("S1-{user}"), link, "2027-02-16T05:00:00Z", "79.99");
+            for event in [activated(link, "2027-02-16T04:59:00Z", &custom), first] {
+                store.apply_event(&event, &rules(), now).await.unwrap();
+            }
+        }
+        store.close().await;
+        let second = subscription_payment("S2-linked", "2027-03-16T05:00:05Z", "79.99");
+        paypal.state().payments.insert("I-PAID".to_owned(), vec![second]);
+        paypal.state().payments.insert("I-LATE".to_owned(), Vec::new());
+        Self { engine, directory, shim, faketime: libfaketime(), prepared, paypal }
     }
 
     /// A copy of it, in a directory that is the point's own.
@@ -94,7 +120,9 @@ impl Scene {
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec()
+        .into_iter()
+        .chain(self.paypal.settings())
+        .collect()
     }
 
     /// Kills it at point number `n`, starts it again, and looks at what came of it. `false`: the run was over before that.
@@ -139,9 +167,15 @@ impl Scene {
         let rows = "SELECT state FROM job_runs WHERE job = 'renewals' ORDER BY scheduled_for";
         assert_eq!(of(rows).await, "ok", "{what}");
         let decided = "SELECT subscription_id FROM renewals";
-        assert_eq!(database.query(decided).await.len(), SUBSCRIBERS, "{what}");
-        let left = "SELECT CAST(COUNT(*) AS TEXT) FROM subscriptions WHERE status <> 'past_due'";
-        assert_eq!(of(left).await, "0", "{what}");
+        assert_eq!(database.query(decided).await.len(), SUBSCRIBERS + LINKED, "{what}");
+        let statuses = "SELECT user_id || ' ' || status FROM subscriptions WHERE status <> 'past_due' ORDER BY user_id";
+        assert_eq!(of(statuses).await, "linked active u0 active", "{what}");
+        let actions = "SELECT action FROM renewals WHERE action <> 'marked_past_due' ORDER BY action";
+        assert_eq!(of(actions).await, "applied_referral_credit paid", "{what}");
+        let money = "SELECT CAST(COUNT(*) AS TEXT) FROM payments WHERE user_id = 'linked'";
+        assert_eq!(of(money).await, "2", "{what}");
+        let credits = "SELECT CAST(SUM(delta) AS TEXT) || ' ' || CAST(COUNT(*) AS TEXT) FROM credits";
+        assert_eq!(of(credits).await, "0 4", "{what}: the credit is used once");
         let attempts = "SELECT CAST(COUNT(*) AS TEXT) FROM job_attempts a JOIN job_runs r ON r.id = a.run_id \
              WHERE r.job = 'renewals' AND a.state = 'ok'";
         assert_eq!(of(attempts).await, "1", "{what}");

@@ -120,3 +120,34 @@ async fn behind_a_pooler_a_leader_is_followed_too() {
     goes_on(&database, 2).await;
     is_exact(&database).await;
 }
+
+/// What is acknowledged is on the disk, whatever a database is set to: directly, and through a pooler.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_does_not_wait_for_its_disk_is_made_to() {
+    let pooler = Pooler::start().await;
+    let database = Database::create(Engine::Postgres).await;
+    database.store().await.close().await;
+    let name = url::Url::parse(&database.url).unwrap().path().trim_start_matches('/').to_owned();
+    // Whoever writes an event without waiting is refused.
+    let law = "CREATE FUNCTION waits() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         IF current_setting('synchronous_commit') = 'off' THEN RAISE EXCEPTION 'it does not wait'; END IF; RETURN NEW; END $$; \
+         CREATE TRIGGER waits BEFORE INSERT ON webhook_events FOR EACH ROW EXECUTE FUNCTION waits();";
+    database.execute(format!("{law} ALTER DATABASE {name} SET synchronous_commit = off;")).await;
+    let event = |id: &str| bellwether::store::NewEvent {
+        id: uuid::Uuid::now_v7(),
+        source: "paypal".to_owned(),
+        event_id: id.to_owned(),
+        event_type: "PAYMENT.SALE.COMPLETED".to_owned(),
+        verdict: "offline",
+        payload_hash: "00".to_owned(),
+        body: "{}".to_owned(),
+        headers: "{}".to_owned(),
+        created_at: None,
+        received_at: crate::harness::instant("2027-06-01T12:00:00Z"),
+    };
+    for (url, id) in [(database.url.clone(), "WH-1"), (pooler.url(&database), "WH-2")] {
+        let store = Database::at(url).store().await;
+        assert_eq!(store.take_in(&[event(id)]).await.unwrap(), [bellwether::store::Intake::Stored], "{id}");
+        store.close().await;
+    }
+}

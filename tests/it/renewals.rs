@@ -3,6 +3,7 @@
 use bellwether::store::RunState;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
+use sqlx::Connection;
 
 use crate::harness::{Engine, Running, World, eventually, instant};
 
@@ -142,8 +143,40 @@ async fn a_subscription_that_cannot_be_read_does_not_stop_the_others() {
         assert_eq!(status, 200);
         let summary = &body["summary"];
         assert_eq!([&summary["failed"], &summary["past_due"]], [&json!(2), &json!(1)], "{body}");
+        assert_eq!(body["success"], json!(false), "whoever looks at nothing else is told");
     }
+    let run = world.ledger(&running, "renewals").await.pop().unwrap();
+    assert_eq!(
+        (run.state, run.error.as_deref()),
+        (RunState::Failed, Some("2 subscriptions could not be decided about"))
+    );
+    assert!(run.stats.unwrap().contains("\"past_due\":1"), "what it has done is told all the same");
     assert_eq!(states(&world).await, "a trialing due\nb lunar due\nc past_due due");
+    running.stop().await;
+}
+
+/// Whose row an event is at when its page comes is waited for, and decided about in the same run.
+#[tokio::test]
+async fn who_is_held_by_somebody_else_is_decided_about_in_the_same_run() {
+    let world = World::at("2027-06-01T12:00:00Z", Engine::Postgres, &[("CRON_SECRET", SECRET)]).await;
+    let running = world.start().await;
+    running.stats().await;
+    for user in ["a", "b", "c"] {
+        subscribe(&world, user, "canceled", false, instant("2027-06-01T05:00:00Z")).await;
+    }
+    let mut other = sqlx::PgConnection::connect(&world.database.url).await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT 1 FROM subscriptions WHERE user_id = 'b' FOR UPDATE")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    let let_go = async {
+        eventually("the others are done", async || states(&world).await == "a expired\nb canceled due\nc expired")
+            .await;
+        sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
+    };
+    let ((_, body), ()) = tokio::join!(ask(&running, Some(SECRET), json!({})), let_go);
+    assert_eq!([&body["summary"]["expired"], &body["summary"]["remaining"]], [&json!(3), &json!(0)], "{body}");
+    assert_eq!(states(&world).await, "a expired\nb expired\nc expired");
     running.stop().await;
 }
 

@@ -10,11 +10,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{Engine, Running, World, eventually, instant};
+use crate::sim_paypal::{Trouble, subscription_payment};
 use crate::store_billing::{activated, rules, sale};
+use crate::webhooks::world_with_paypal;
 
 const SECRET: &str = "canary-cron-secret";
 
-on_both_engines!(a_payment_whose_message_is_late_is_found_and_silence_costs_nothing);
+on_both_engines!(
+    a_payment_whose_message_is_late_is_found_and_silence_costs_nothing,
+    in_whatever_trouble_paypal_is_nobody_loses_what_was_paid,
+);
 
 /// A path, and what it is answered, one after the other.
 type Answers = (&'static str, VecDeque<(u16, String)>);
@@ -161,6 +166,85 @@ async fn a_payment_whose_message_is_late_is_found_and_silence_costs_nothing(engi
         (1, 1),
         "one request id for each period, however often it is asked"
     );
+    running.stop().await;
+}
+
+/// The lookup, by the simulated PayPal: TLS, tokens that end, errors, errors after success, silence.
+async fn in_whatever_trouble_paypal_is_nobody_loses_what_was_paid(engine: Engine) {
+    let (world, paypal) = world_with_paypal(engine, &[("CRON_SECRET", SECRET)]).await;
+    let running = world.start().await;
+    running.stats().await;
+    let store = &running.daemon.store;
+    for (link, user) in [("I-A", "a"), ("I-B", "b")] {
+        let custom = format!("gold_monthly_1_{user}");
+        let events = [
+            activated(link, "2027-05-01T10:59:00Z", &custom),
+            sale(&format!("S1-{user}"), link, "2027-05-01T11:00:00Z", "79.99"),
+        ];
+        for event in events {
+            store.apply_event(&event, &rules(), world.clock_now()).await.unwrap();
+        }
+    }
+    let found = subscription_payment("S2-a", "2027-06-01T11:00:05Z", "79.99");
+    paypal.state().payments.insert("I-A".to_owned(), vec![found]);
+    paypal.state().payments.insert("I-B".to_owned(), Vec::new());
+    let statuses = "SELECT user_id || ' ' || status FROM subscriptions ORDER BY 1";
+    let troubles = [
+        Trouble::Refusal(500),
+        Trouble::Refusal(429),
+        Trouble::ErrorAfterSuccess,
+        Trouble::SilenceAfterSuccess(std::time::Duration::from_secs(3_600)),
+    ];
+    for trouble in troubles {
+        // The clock stands still, so that silence ends by the client's own deadline.
+        let calls = if matches!(trouble, Trouble::SilenceAfterSuccess(_)) { 2 } else { 8 };
+        paypal.state().troubles = vec![trouble.clone(); calls].into();
+        let answer = renew(&running, false).await;
+        assert_eq!(answer["summary"]["uncertain"], json!(2), "{trouble:?}: {answer}");
+        assert_eq!(world.database.query(statuses).await, ["a active", "b active"], "{trouble:?}");
+        paypal.state().troubles.clear();
+        // In doubt it is asked again some time later.
+        world.clock.advance(TimeDelta::hours(2));
+    }
+    // A token that PayPal has forgotten is no answer to the question.
+    paypal.forget_tokens();
+    let dry = renew(&running, true).await;
+    assert_eq!((&dry["summary"]["paid"], &dry["summary"]["past_due"]), (&json!(1), &json!(1)), "{dry}");
+    paypal.forget_tokens();
+    let done = renew(&running, false).await;
+    assert_eq!(done["results"], dry["results"]);
+    assert_eq!(world.database.query(statuses).await, ["a active", "b past_due"]);
+    // A subscription that PayPal does not know has no payment.
+    paypal.state().payments.remove("I-B");
+    world.clock.advance(TimeDelta::days(1));
+    assert_eq!(renew(&running, false).await["summary"]["uncertain"], json!(0));
+    running.stop().await;
+}
+
+/// Two runs ask about the same subscription: what the slower one finds done is not its own, and not told as paid.
+#[tokio::test]
+async fn what_another_run_has_decided_meanwhile_is_not_told_as_paid() {
+    let (world, paypal) = world_with_paypal(Engine::Sqlite, &[("CRON_SECRET", SECRET)]).await;
+    let running = world.start().await;
+    running.stats().await;
+    let store = &running.daemon.store;
+    for event in [
+        activated("I-A", "2027-05-01T10:59:00Z", "gold_monthly_1_a"),
+        sale("S1-a", "I-A", "2027-05-01T11:00:00Z", "79.99"),
+    ] {
+        store.apply_event(&event, &rules(), world.clock_now()).await.unwrap();
+    }
+    paypal.state().payments.insert("I-A".to_owned(), Vec::new());
+    paypal.state().troubles = vec![Trouble::SilenceAfterSuccess(std::time::Duration::from_secs(1))].into();
+    let faster = async {
+        eventually("the slower one asks", async || paypal.calls_of("/v1/billing/subscriptions/I-A") == 1).await;
+        // Two runs are two slots, and a simulated clock stands still between them.
+        world.clock.advance(TimeDelta::seconds(1));
+        renew(&running, false).await
+    };
+    let (slower, faster) = tokio::join!(renew(&running, false), faster);
+    assert_eq!((&faster["summary"]["past_due"], &faster["count"]), (&json!(1), &json!(1)), "{faster}");
+    assert_eq!((&slower["summary"]["paid"], &slower["count"]), (&json!(0), &json!(0)), "{slower}");
     running.stop().await;
 }
 

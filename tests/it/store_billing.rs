@@ -23,6 +23,7 @@ on_both_engines!(
     a_plan_that_was_paid_for_next_begins_in_its_night,
     two_subscriptions_of_one_account_are_seen,
     what_an_earlier_version_wrote_goes_on,
+    what_of_a_list_is_in_the_books,
 );
 
 const NOW: &str = "2027-03-14T07:00:00Z";
@@ -401,4 +402,27 @@ async fn what_an_earlier_version_wrote_goes_on(engine: Engine) {
     assert_eq!(account.subscription.as_ref().unwrap().current_period_end, instant("2027-05-01T04:00:00Z"));
     assert_eq!(store.account_money("u-s1").await.unwrap(), account);
     assert_eq!(database.query("SELECT id FROM subscriptions").await, ["s1"], "the row is the same");
+}
+
+async fn what_of_a_list_is_in_the_books(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    for event in [
+        paid("C1", NOW, "79.99", "gold_monthly_1_u1"),
+        paid("C2", NOW, "24.99", "bronze_monthly_1_u2"),
+        refund("C1", NOW),
+    ] {
+        store.apply_event(&event, &rules(), instant(NOW)).await.unwrap();
+    }
+    let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+    let mut known = store.known_payments(&ids(&["C1", "C2", "C9"])).await.unwrap();
+    known.sort_by(|a, b| a.id.cmp(&b.id));
+    let known: Vec<_> = known.iter().map(|one| (one.id.as_str(), one.amount_minor, one.currency.as_str())).collect();
+    assert_eq!(known, [("C1", 7_999, "USD"), ("C2", 2_499, "USD")]);
+    let mut reversed = store.known_reversals(&ids(&["R-C1", "C1", "C2", "R-C9"])).await.unwrap();
+    reversed.sort();
+    assert_eq!(reversed, ["C1", "R-C1"], "by itself, or by what it is about");
+    assert!(
+        store.known_payments(&[]).await.unwrap().is_empty() && store.known_reversals(&[]).await.unwrap().is_empty()
+    );
 }

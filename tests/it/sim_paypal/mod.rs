@@ -46,6 +46,8 @@ pub enum Trouble {
 pub struct State {
     /// `GET /v1/billing/subscriptions/ID`.
     pub subscriptions: HashMap<String, Value>,
+    /// `GET /v1/billing/subscriptions/ID/transactions`, by subscription.
+    pub payments: HashMap<String, Vec<Value>>,
     /// `GET /v1/notifications/webhooks-events`, whatever became of their delivery.
     pub events: Vec<Value>,
     /// `GET /v1/reporting/transactions`.
@@ -179,6 +181,13 @@ impl SimPayPal {
     }
 }
 
+/// A payment of a subscription, as PayPal lists it.
+pub fn subscription_payment(id: &str, time: &str, amount: &str) -> Value {
+    let amount = json!({"gross_amount": {"currency_code": "USD", "value": amount}});
+    json!({"id": id, "status": "COMPLETED", "time": time, "amount_with_breakdown": amount,
+        "payer_email": "holder@example.com"})
+}
+
 /// An event as PayPal writes it.
 pub fn event(id: &str, kind: &str, at: DateTime<Utc>, resource: Value) -> Value {
     json!({
@@ -257,6 +266,9 @@ impl Inner {
             ("POST", "/v1/notifications/verify-webhook-signature") => self.verify(body),
             ("GET", "/v1/notifications/webhooks-events") => self.list_events(&query),
             ("GET", "/v1/reporting/transactions") => self.list_transactions(&query),
+            ("GET", _) if subscription.is_some_and(|rest| rest.ends_with("/transactions")) => {
+                self.list_payments(subscription.unwrap_or_default().trim_end_matches("/transactions"), &query)
+            }
             ("GET", _) if subscription.is_some() => {
                 let found = self.lock().subscriptions.get(subscription.unwrap_or_default()).cloned();
                 found.map_or_else(|| refusal(404, "RESOURCE_NOT_FOUND"), |found| respond(200, &found))
@@ -345,6 +357,21 @@ impl Inner {
         );
         let links = if more { json!([{"href": next, "rel": "next", "method": "GET"}]) } else { json!([]) };
         respond(200, &json!({"events": page, "count": page.len(), "links": links}))
+    }
+
+    /// Both ends of the time are required, and what is outside of it is not listed.
+    fn list_payments(&self, id: &str, query: &HashMap<String, String>) -> Response {
+        let instant = |name: &str| query.get(name).and_then(|text| text.parse::<DateTime<Utc>>().ok());
+        let (Some(from), Some(to)) = (instant("start_time"), instant("end_time")) else {
+            return refusal(400, "INVALID_REQUEST");
+        };
+        let state = self.lock();
+        let Some(all) = state.payments.get(id) else { return refusal(404, "RESOURCE_NOT_FOUND") };
+        let within = |payment: &&Value| {
+            payment["time"].as_str().unwrap().parse::<DateTime<Utc>>().is_ok_and(|at| (from..=to).contains(&at))
+        };
+        let listed: Vec<&Value> = all.iter().filter(within).collect();
+        respond(200, &json!({"transactions": listed, "total_items": listed.len(), "total_pages": 1}))
     }
 
     fn list_transactions(&self, query: &HashMap<String, String>) -> Response {
