@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sqlx::{QueryBuilder, Sqlite};
+use sqlx::postgres::PgArguments;
+use sqlx::{Arguments, QueryBuilder, Sqlite};
 
 use super::dialect::{Connection, Handle, Tx, on, within};
 use super::instances::PLANNER;
@@ -19,26 +20,41 @@ const COLUMNS: usize = 20;
 /// What the row is called that says that the term holds; no run has this id.
 const OFFICE: &str = "office";
 
-/// The claim on PostgreSQL, given who may write it. Arrays are taken apart beside each other in a list of columns, not in FROM, where
-/// each of them would be written into a table of its own first; what follows from the state is no array.
-macro_rules! claim {
-    ($office:literal) => {
+/// What a claim writes on PostgreSQL, as far as `office` says that its writer may. Arrays are taken apart beside each other in a list
+/// of columns, not in FROM, where each of them would be written into a table of its own first; what follows from the state is no array.
+macro_rules! rows {
+    () => {
+        "INSERT INTO job_runs (id, job, scheduled_for, origin, state, reason, attempt, owner, claimed_at, \
+         started_at, next_attempt_at, finished_at, late_us, deadline, session_date, phase, calendar_version, \
+         tzdb_version, trace_id, fence) \
+         SELECT id, job, scheduled_for, origin, state, reason, CASE WHEN state = 'running' THEN 1 ELSE 0 END, owner, \
+         claimed_at, CASE WHEN state = 'running' THEN claimed_at END, next_attempt_at, \
+         CASE WHEN state NOT IN ('running', 'queued') THEN claimed_at END, late_us, deadline, session_date, phase, \
+         calendar_version, $14::TEXT, trace_id, epoch FROM (SELECT UNNEST($1::TEXT[]) AS id, UNNEST($2::TEXT[]) AS job, \
+         UNNEST($3::TIMESTAMPTZ[]) AS scheduled_for, UNNEST($4::TEXT[]) AS origin, UNNEST($5::TEXT[]) AS state, \
+         UNNEST($6::TEXT[]) AS reason, UNNEST($7::TEXT[]) AS owner, UNNEST($8::TIMESTAMPTZ[]) AS claimed_at, \
+         UNNEST($9::TIMESTAMPTZ[]) AS next_attempt_at, UNNEST($10::BIGINT[]) AS late_us, \
+         UNNEST($11::TIMESTAMPTZ[]) AS deadline, UNNEST($12::DATE[]) AS session_date, UNNEST($13::TEXT[]) AS phase, \
+         UNNEST($15::TEXT[]) AS calendar_version, UNNEST($16::TEXT[]) AS trace_id, epoch FROM office) AS slots "
+    };
+}
+
+/// A planner may write while it holds the lease.
+macro_rules! as_planner {
+    () => {
+        "WITH office AS (SELECT epoch FROM leases WHERE name = $18 AND owner = $19 AND epoch = $17 \
+         AND expires_at > clock_timestamp() FOR SHARE)"
+    };
+}
+
+/// Leaves slots alone that have a row.
+macro_rules! where_new {
+    ($office:expr) => {
         concat!(
-            "WITH office AS (",
             $office,
-            "), claimed AS (INSERT INTO job_runs (id, job, scheduled_for, origin, state, reason, attempt, owner, claimed_at, \
-             started_at, next_attempt_at, finished_at, late_us, deadline, session_date, phase, calendar_version, \
-             tzdb_version, trace_id, fence) \
-             SELECT id, job, scheduled_for, origin, state, reason, CASE WHEN state = 'running' THEN 1 ELSE 0 END, owner, \
-             claimed_at, CASE WHEN state = 'running' THEN claimed_at END, next_attempt_at, \
-             CASE WHEN state NOT IN ('running', 'queued') THEN claimed_at END, late_us, deadline, session_date, phase, \
-             calendar_version, $14::TEXT, trace_id, epoch FROM (SELECT UNNEST($1::TEXT[]) AS id, UNNEST($2::TEXT[]) AS job, \
-             UNNEST($3::TIMESTAMPTZ[]) AS scheduled_for, UNNEST($4::TEXT[]) AS origin, UNNEST($5::TEXT[]) AS state, \
-             UNNEST($6::TEXT[]) AS reason, UNNEST($7::TEXT[]) AS owner, UNNEST($8::TIMESTAMPTZ[]) AS claimed_at, \
-             UNNEST($9::TIMESTAMPTZ[]) AS next_attempt_at, UNNEST($10::BIGINT[]) AS late_us, \
-             UNNEST($11::TIMESTAMPTZ[]) AS deadline, UNNEST($12::DATE[]) AS session_date, UNNEST($13::TEXT[]) AS phase, \
-             UNNEST($15::TEXT[]) AS calendar_version, UNNEST($16::TEXT[]) AS trace_id, epoch FROM office) AS slots \
-             ON CONFLICT (job, scheduled_for) DO NOTHING RETURNING id) \
+            ", claimed AS (",
+            rows!(),
+            "ON CONFLICT (job, scheduled_for) DO NOTHING RETURNING id) \
              SELECT id FROM claimed UNION ALL SELECT 'office' FROM office"
         )
     };
@@ -65,6 +81,9 @@ pub(super) async fn insert_sqlite(
 
 /// Inserts rows and gives the ids of those whose slots had none: one statement, in which `term` holds where it is given.
 ///
+/// A planner's slots are new to the ledger but for a twin or a restart, and looking first whether they are takes the server a third of
+/// the time of a claim. So they are written as new ones, and looked for only where one of them was not.
+///
 /// # Errors
 /// When the database fails, and [`StoreError::Deposed`]; then nothing was written.
 pub(super) async fn insert_postgres(
@@ -72,38 +91,61 @@ pub(super) async fn insert_postgres(
     rows: &[NewRun],
     term: Option<&Term>,
 ) -> Result<Vec<(String,)>, StoreError> {
-    const AS_PLANNER: &str = claim!(
-        "SELECT epoch FROM leases WHERE name = $18 AND owner = $19 AND epoch = $17 AND expires_at > clock_timestamp() FOR SHARE"
-    );
-    const AS_ANYBODY: &str = claim!("SELECT $17::BIGINT AS epoch WHERE $18::TEXT || $19::TEXT <> ''");
+    const NEW: &str = concat!(as_planner!(), " ", rows!());
+    const AS_PLANNER: &str = where_new!(as_planner!());
+    const AS_ANYBODY: &str =
+        where_new!("WITH office AS (SELECT $17::BIGINT AS epoch WHERE $18::TEXT || $19::TEXT <> '')");
     let Handle::Postgres(connection, route) = connection.handle() else { return Ok(Vec::new()) };
+    if term.is_some() {
+        let query = sqlx::query_with(NEW, arguments(rows, term)?).persistent(!route.pooled);
+        let first = &mut *connection;
+        match on!(@postgres first, route, query, execute) {
+            Ok(done) if done.rows_affected() == 0 => return Err(StoreError::Deposed),
+            Ok(_) => return Ok(rows.iter().map(|run| (run.id.to_string(),)).collect()),
+            Err(StoreError::Database(fault)) if is_known_slot(&fault) => {}
+            Err(fault) => return Err(fault),
+        }
+    }
     let sql = if term.is_some() { AS_PLANNER } else { AS_ANYBODY };
-    let (owner, epoch) = term.map_or(("nobody", 0), |term| (term.owner.as_str(), term.epoch));
-    let query = sqlx::query_as::<sqlx::Postgres, (String,)>(sql)
-        .bind(rows.iter().map(|run| run.id.to_string()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|run| run.job).collect::<Vec<_>>())
-        .bind(rows.iter().map(|run| run.scheduled_for).collect::<Vec<_>>())
-        .bind(rows.iter().map(|run| run.origin.name()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|run| run.state.name()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|run| run.reason.as_deref()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|run| run.owner.as_str()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|run| run.claimed_at).collect::<Vec<_>>())
-        .bind(rows.iter().map(|run| run.next_attempt_at).collect::<Vec<_>>())
-        .bind(rows.iter().map(late_us).collect::<Vec<_>>())
-        .bind(rows.iter().map(|run| run.deadline).collect::<Vec<_>>())
-        .bind(rows.iter().map(|run| run.session_date).collect::<Vec<Option<NaiveDate>>>())
-        .bind(rows.iter().map(|run| run.phase.as_str()).collect::<Vec<_>>())
-        .bind(chrono_tz::IANA_TZDB_VERSION)
-        .bind(rows.iter().map(|run| run.calendar_version.as_str()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|run| run.trace_id.as_str()).collect::<Vec<_>>())
-        .bind(epoch)
-        .bind(PLANNER)
-        .bind(owner)
-        .persistent(!route.pooled);
+    let query = sqlx::query_as_with::<_, (String,), _>(sql, arguments(rows, term)?).persistent(!route.pooled);
     let mut written = on!(@postgres connection, route, query, fetch_all)?;
     let before = written.len();
     written.retain(|(id,)| id != OFFICE);
     if written.len() == before { Err(StoreError::Deposed) } else { Ok(written) }
+}
+
+/// A slot of them has a row.
+fn is_known_slot(fault: &sqlx::Error) -> bool {
+    fault.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}
+
+/// What is bound, in the order of its numbers.
+fn arguments(rows: &[NewRun], term: Option<&Term>) -> Result<PgArguments, StoreError> {
+    let (owner, epoch) = term.map_or(("nobody", 0), |term| (term.owner.as_str(), term.epoch));
+    let mut all = PgArguments::default();
+    let bound = (|| {
+        all.add(rows.iter().map(|run| run.id.to_string()).collect::<Vec<_>>())?;
+        all.add(rows.iter().map(|run| run.job).collect::<Vec<_>>())?;
+        all.add(rows.iter().map(|run| run.scheduled_for).collect::<Vec<_>>())?;
+        all.add(rows.iter().map(|run| run.origin.name()).collect::<Vec<_>>())?;
+        all.add(rows.iter().map(|run| run.state.name()).collect::<Vec<_>>())?;
+        all.add(rows.iter().map(|run| run.reason.as_deref()).collect::<Vec<_>>())?;
+        all.add(rows.iter().map(|run| run.owner.as_str()).collect::<Vec<_>>())?;
+        all.add(rows.iter().map(|run| run.claimed_at).collect::<Vec<_>>())?;
+        all.add(rows.iter().map(|run| run.next_attempt_at).collect::<Vec<_>>())?;
+        all.add(rows.iter().map(late_us).collect::<Vec<_>>())?;
+        all.add(rows.iter().map(|run| run.deadline).collect::<Vec<_>>())?;
+        all.add(rows.iter().map(|run| run.session_date).collect::<Vec<Option<NaiveDate>>>())?;
+        all.add(rows.iter().map(|run| run.phase.as_str()).collect::<Vec<_>>())?;
+        all.add(chrono_tz::IANA_TZDB_VERSION)?;
+        all.add(rows.iter().map(|run| run.calendar_version.as_str()).collect::<Vec<_>>())?;
+        all.add(rows.iter().map(|run| run.trace_id.as_str()).collect::<Vec<_>>())?;
+        all.add(epoch)?;
+        all.add(PLANNER)?;
+        all.add(owner)
+    })();
+    bound.map_err(|fault| StoreError::Database(sqlx::Error::Encode(fault)))?;
+    Ok(all)
 }
 
 /// Ends attempts and gives the ids of the runs that were theirs to end, in the transaction at hand.

@@ -235,6 +235,12 @@ async fn who_was_deposed_cannot_plan(engine: Engine) {
     let first = store.take_lease("one", Duration::from_secs(60)).await.unwrap().unwrap();
     let waiting = run("a", instant(SLOT), RunState::Queued);
     assert_eq!(store.claim_runs(std::slice::from_ref(&waiting), Some(&first)).await.unwrap().len(), 1);
+    // A slot that has a row keeps it, and the others of the same claim are written.
+    let (known, new) = (run("a", instant(SLOT), RunState::Running), run("b", instant(SLOT), RunState::Missed));
+    let some = [known.clone(), new.clone(), run("b", instant(SLOT), RunState::Missed)];
+    let claimed = store.claim_runs(&some, Some(&first)).await.unwrap();
+    assert_eq!(claimed.into_iter().collect::<Vec<_>>(), [new.id]);
+    assert!(store.claim_runs(&[known], Some(&first)).await.unwrap().is_empty());
     assert!(store.renew_lease(&first, Duration::from_millis(50)).await.unwrap());
     // On PostgreSQL it has to end first; on SQLite whoever opens the file next is the only one alive.
     eventually("the lease has ended", async || !store.lease().await.unwrap().unwrap().held).await;
@@ -247,7 +253,7 @@ async fn who_was_deposed_cannot_plan(engine: Engine) {
     store.resign_lease(&first).await.unwrap();
     assert_eq!(
         store.list_runs(&RunFilter { limit: 10, ..RunFilter::default() }).await.unwrap().len(),
-        1,
+        2,
         "0 rows changed"
     );
     let lease = store.lease().await.unwrap().unwrap();

@@ -324,3 +324,8 @@ async fn a_reader_sees_no_half_cycle_and_none_again(engine: Engine) {
 async fn a_reader_sees_no_half_cycle_and_none_again_through_kills_and_restarts_sqlite() {
     a_reader_sees_no_half_cycle_and_none_again(Engine::Sqlite).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_sees_no_half_cycle_and_none_again_through_kills_and_restarts_postgres() {
+    a_reader_sees_no_half_cycle_and_none_again(Engine::Postgres).await;
+}
