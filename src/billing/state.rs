@@ -149,12 +149,9 @@ fn trouble(facts: &Facts, rules: &Rules) -> Status {
     }
 }
 
-/// The provider's subscription, unless it was ended.
+/// The provider's subscription that counts, unless it was ended.
 fn running_link(facts: &Facts) -> Option<String> {
-    let id = facts.current_link()?;
-    let has_ended =
-        facts.standing_of_link(id).is_none_or(|link| matches!(link.change, Change::Canceled | Change::Expired));
-    (!has_ended).then(|| id.to_owned())
+    facts.running_links().first().map(|id| (*id).to_owned())
 }
 
 impl BillingCycle {

@@ -89,14 +89,16 @@ impl Store {
         lock_account(&mut tx, user_id).await?;
         let before = load_account(&mut tx.handle(), user_id, true).await?;
         let Some(subscription) = &before.subscription else { return Ok(Chosen::Nobody) };
+        let running = before.facts.running_links();
         if !choice.auto_renew {
-            if let Some(link) = &subscription.link {
+            for link in running {
                 cancellations::want(&mut tx, user_id, link, choice.at).await?;
             }
         } else if !subscription.has_access(choice.at, rules) {
             return Ok(Chosen::Over);
-        } else if let Some(link) = before.facts.current_link().filter(|_| is_paid_by_link(&before))
-            && (subscription.link.is_none() || !cancellations::withdraw(&mut tx, link).await?)
+        } else if before.facts.current_link().is_some()
+            && is_paid_by_link(&before)
+            && !cancellations::withdraw_one(&mut tx, &running).await?
         {
             return Ok(Chosen::NeedsApproval);
         }
@@ -149,6 +151,10 @@ pub(super) async fn apply_in(
     let adopted = load_adopted(tx, &user_id, event).await?;
     let (after, effects) = apply_and_adopt(&before, adopted, event, rules, now);
     write_change(tx, &user_id, &before, &after, &effects, rules, &cause, now).await?;
+    // What ran before the holder gave up, and is told of only now, is to end as well.
+    for link in after.facts.links_to_end() {
+        cancellations::want(tx, &user_id, link, now).await?;
+    }
     Ok(Applied { user_id: Some(user_id), effects, account: after })
 }
 

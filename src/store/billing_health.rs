@@ -20,6 +20,9 @@ pub struct BillingHealth {
     pub ownerless: i64,
     /// Accounts for which more than one subscription has run at PayPal for more than a day: their holders pay twice.
     pub doubled: i64,
+    /// Subscriptions that have run at PayPal for more than a day although their accounts are given up, and that nobody asks PayPal to
+    /// end: their holders pay against their word.
+    pub running_on: i64,
 }
 
 impl Store {
@@ -28,16 +31,19 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn billing_health(&self, now: DateTime<Utc>) -> Result<BillingHealth, StoreError> {
-        const SQL: &str = "SELECT (SELECT COUNT(*) FROM subscriptions WHERE next_action_at < $1) AS overdue, \
+        const SQL: &str = "WITH running AS (SELECT DISTINCT runs.user_id, runs.link_id FROM billing_links runs \
+             WHERE runs.user_id IS NOT NULL AND runs.change = 'activated' AND runs.at < $1 AND NOT EXISTS \
+             (SELECT 1 FROM billing_links ended WHERE ended.link_id = runs.link_id AND ended.at >= runs.at \
+             AND ended.change IN ('suspended', 'canceled', 'expired'))) \
+             SELECT (SELECT COUNT(*) FROM subscriptions WHERE next_action_at < $1) AS overdue, \
              (SELECT COUNT(*) FROM renewals WHERE action IN ('confirming', 'uncertain')) AS in_doubt, \
              (SELECT COUNT(*) FROM billing_flags WHERE resolved_at IS NULL) AS flags, \
              (SELECT COUNT(*) FROM cancellations WHERE state = 'wanted' AND requested_at < $2) AS unended, \
              (SELECT COUNT(*) FROM payments WHERE user_id IS NULL AND received_at < $1) AS ownerless, \
-             (SELECT COUNT(*) FROM (SELECT runs.user_id FROM billing_links runs WHERE runs.user_id IS NOT NULL \
-             AND runs.change = 'activated' AND runs.at < $1 AND NOT EXISTS (SELECT 1 FROM billing_links ended \
-             WHERE ended.link_id = runs.link_id AND ended.at >= runs.at \
-             AND ended.change IN ('suspended', 'canceled', 'expired')) \
-             GROUP BY runs.user_id HAVING COUNT(DISTINCT runs.link_id) > 1) accounts) AS doubled";
+             (SELECT COUNT(*) FROM (SELECT user_id FROM running GROUP BY user_id HAVING COUNT(*) > 1) accounts) AS doubled, \
+             (SELECT COUNT(*) FROM running JOIN subscriptions s ON s.user_id = running.user_id WHERE NOT s.auto_renew \
+             AND NOT EXISTS (SELECT 1 FROM cancellations c WHERE c.link_id = running.link_id AND c.state = 'wanted')) \
+             AS running_on";
         let mut connection = self.reader().await?;
         let a_day_ago = now - TimeDelta::hours(25);
         on!(connection.handle(), BillingHealth, SQL, [a_day_ago, now - TimeDelta::hours(1)], fetch_one)

@@ -46,6 +46,13 @@ pub(super) async fn checks(config: &Config, now: DateTime<Utc>) -> anyhow::Resul
             "`bellwether renewals show ACCOUNT` names the one that counts; end the other at PayPal, and give back what it took (docs/runbooks/billing.md)",
         ),
         is_none(
+            "given up",
+            health.running_on,
+            "nothing runs at PayPal for an account that is given up",
+            "subscriptions run at PayPal for accounts that are given up: their holders are charged against their word",
+            "end them at PayPal, and give back what they took (docs/runbooks/billing.md, Two subscriptions, has the query)",
+        ),
+        is_none(
             "flags",
             health.flags,
             "nothing waits for an operator",
