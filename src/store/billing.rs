@@ -227,8 +227,8 @@ pub(super) async fn lock_family(tx: &mut Tx, event: &Event) -> Result<(), StoreE
     Ok(())
 }
 
-/// Whose event it is: as the site wrote on it, else the account whose subscription or payment it is about, else the one with the
-/// payer's address, else one of the payer's own.
+/// Whose event it is: the account whose payment or subscription it is about, else as the site wrote on it, else the one with the
+/// payer's address, else one of the payer's own. Money is one account's: whose it was found to be before, it stays.
 async fn owner_of(tx: &mut Tx, event: &Event) -> Result<Option<String>, StoreError> {
     const OF_LINK: &str = "SELECT user_id FROM billing_links WHERE link_id = $1 AND user_id IS NOT NULL LIMIT 1";
     const OF_PAYMENT: &str = "SELECT user_id FROM payments WHERE id = $1 AND user_id IS NOT NULL";
@@ -247,6 +247,11 @@ async fn owner_of(tx: &mut Tx, event: &Event) -> Result<Option<String>, StoreErr
             return Ok(None);
         }
     };
+    if let What::Payment { id, .. } = &event.what
+        && let Some((user_id,)) = on!(tx.handle(), (String,), OF_PAYMENT, [id], fetch_optional)?
+    {
+        return Ok(Some(user_id));
+    }
     if let Some(link) = link
         && let Some((user_id,)) = on!(tx.handle(), (String,), OF_LINK, [link], fetch_optional)?
     {
