@@ -38,6 +38,8 @@ pub struct Payment {
     pub link: Option<String>,
     /// What it says that it is for, where that is known here.
     pub terms: Option<Terms>,
+    /// What it was found to pay for, and how many cycles of it, when it was first found good: it holds whatever the prices are later.
+    pub good_for: Option<(Terms, u32)>,
 }
 
 /// Money that was taken back.
@@ -221,23 +223,29 @@ impl Facts {
         said.iter().rev().filter_map(|link| link.terms.as_ref()).collect()
     }
 
-    /// What a payment is worth, whatever was taken back of it.
+    /// What a payment is worth, whatever was taken back of it: what it was found to be worth, else what it is by the prices of today.
     pub fn worth(&self, payment: &Payment, rules: &Rules) -> Verdict {
+        match &payment.good_for {
+            Some((terms, cycles)) if payment.completed => Verdict::Pays(terms.clone(), *cycles),
+            _ => self.judge(payment, rules),
+        }
+    }
+
+    /// Looks at a payment anew, by all that is known of what it is for. What it was found to pay for has the price that it had.
+    pub fn judge(&self, payment: &Payment, rules: &Rules) -> Verdict {
         if !payment.completed {
             return Verdict::Pending;
         }
-        let Some(link) = &payment.link else {
-            return match &payment.terms {
-                None => Verdict::UnknownPlan,
-                Some(terms) if rules.is_price(terms, payment.amount) => Verdict::Pays(terms.clone(), 1),
-                Some(_) => Verdict::WrongAmount,
-            };
+        let of_link = payment.link.as_ref().map(|link| self.terms_of_link(link, payment.paid_at));
+        let candidates: Vec<_> = of_link.into_iter().flatten().chain(payment.terms.as_ref()).collect();
+        let cycles_of = |terms: &Terms| match &payment.good_for {
+            Some((kept, cycles)) if kept == terms => Some(*cycles),
+            _ if payment.link.is_some() => rules.cycles_paid(terms, payment.amount),
+            _ => rules.is_price(terms, payment.amount).then_some(1),
         };
-        let candidates: Vec<_> =
-            self.terms_of_link(link, payment.paid_at).into_iter().chain(payment.terms.as_ref()).collect();
-        let fitting = candidates.iter().find_map(|terms| Some((*terms, rules.cycles_paid(terms, payment.amount)?)));
-        match fitting {
-            Some((terms, cycles)) => Verdict::Pays(terms.clone(), cycles),
+        let fitting = candidates.iter().find_map(|terms| Some(((*terms).clone(), cycles_of(terms)?)));
+        match fitting.or_else(|| payment.good_for.clone()) {
+            Some((terms, cycles)) => Verdict::Pays(terms, cycles),
             None if candidates.is_empty() => Verdict::UnknownPlan,
             None => Verdict::WrongAmount,
         }
@@ -260,6 +268,24 @@ impl Facts {
     /// Whether any payment is good: what makes an invited account a paying one.
     pub fn has_paid(&self, rules: &Rules) -> bool {
         self.payments.iter().any(|payment| matches!(self.verdict(payment, rules), Verdict::Pays(..)))
+    }
+
+    /// Whether any payment was found good before now, by the prices of its day, and is good still.
+    pub fn was_found_paid(&self) -> bool {
+        self.payments.iter().any(|payment| payment.good_for.is_some() && self.taken_back(payment).is_none())
+    }
+
+    /// How much is known of what a subscription pays for.
+    fn words_on_terms(&self, id: &str) -> usize {
+        self.links.iter().filter(|link| link.id == id && link.terms.is_some()).count()
+    }
+
+    /// Whether there is reason to judge a payment: it was not found good yet, or more is known of it than `before`.
+    pub(super) fn is_to_be_judged(&self, payment: &Payment, before: &Self) -> bool {
+        let knows_more = |link: &String| self.words_on_terms(link) > before.words_on_terms(link);
+        payment.good_for.is_none()
+            || !before.payments.contains(payment)
+            || payment.link.as_ref().is_some_and(knows_more)
     }
 
     /// Money that came and money that went back, in minor units of each currency.

@@ -108,6 +108,36 @@ impl Store {
         Ok(Chosen::Done(Box::new(after)))
     }
 
+    /// Accounts with payments that were not found good, by name, those after `after`: prices may have come back, or been added.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn accounts_to_judge(&self, after: &str, limit: u32) -> Result<Vec<String>, StoreError> {
+        const SQL: &str = "SELECT DISTINCT user_id FROM payments WHERE good_for_cycles IS NULL AND completed \
+             AND user_id > $1 ORDER BY user_id LIMIT $2";
+        let mut connection = self.reader().await?;
+        let found = on!(connection.handle(), (String,), SQL, [after, i64::from(limit)], fetch_all)?;
+        Ok(found.into_iter().map(|(user_id,)| user_id).collect())
+    }
+
+    /// Works out anew where an account stands, by what is known of it and the prices of today, and writes it.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing changed, or (when the commit itself failed) a repeat finds out.
+    pub async fn settle(
+        &self,
+        user_id: &str,
+        rules: &Rules,
+        cause: &Cause,
+        now: DateTime<Utc>,
+    ) -> Result<Account, StoreError> {
+        let mut tx = self.begin().await?;
+        lock_account(&mut tx, user_id).await?;
+        let account = settle_in(&mut tx, user_id, rules, cause, now).await?;
+        tx.commit().await?;
+        Ok(account)
+    }
+
     /// What is known of an account's money.
     ///
     /// # Errors

@@ -116,6 +116,19 @@ proptest! {
     }
 
     #[test]
+    fn other_prices_change_nothing_about_what_was_paid(events in history(), days in 0_i64..500) {
+        let now = at("2027-01-01T12:00:00Z") + TimeDelta::days(days);
+        let account = applied(&events, now);
+        let mut others = rules();
+        for plan in others.plans.values_mut() {
+            (plan.monthly, plan.annual) = (vec![usd("39.99")], Vec::new());
+        }
+        let (again, effects) = settle(&account, account.facts.clone(), Vec::new(), &others, now);
+        prop_assert_eq!(&again, &account);
+        prop_assert_eq!(effects, vec![]);
+    }
+
+    #[test]
     fn money_is_conserved(events in history()) {
         let account = applied(&events, at("2029-01-01T00:00:00Z"));
         let mut paid = BTreeMap::new();

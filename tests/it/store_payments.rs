@@ -1,0 +1,87 @@
+//! What a payment was found to be worth, whose it is, and what is told of one that is not in the books: the same on both engines.
+
+use bellwether::billing::{Choice, Event, Rules, Status, What};
+use bellwether::store::{Cause, Chosen, Store};
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::harness::{Database, Engine, instant};
+use crate::store_billing::{activated, paid, rules, sale};
+
+on_both_engines!(a_price_that_is_sold_no_more_takes_nothing_away, money_is_one_accounts_however_it_is_told_again,);
+
+const NOW: &str = "2027-03-14T07:00:00Z";
+
+fn said(cause: &str) -> Cause {
+    Cause { actor: "site".to_owned(), cause: cause.to_owned(), request_id: None }
+}
+
+/// The price list without what gold costs by the month, and with another price instead.
+fn dearer() -> Rules {
+    let mut rules = rules();
+    let price = bellwether::billing::Money::parse("99.99", bellwether::billing::Currency::USD).unwrap();
+    rules.plans.get_mut("gold").unwrap().monthly = vec![price];
+    rules
+}
+
+async fn stands(store: &Store, user: &str) -> (Status, bool, DateTime<Utc>) {
+    let subscription = store.account_money(user).await.unwrap().subscription.unwrap();
+    (subscription.status, subscription.auto_renew, subscription.current_period_end)
+}
+
+async fn a_price_that_is_sold_no_more_takes_nothing_away(engine: Engine) {
+    let database = Database::create(engine).await;
+    let (store, rules, dearer, now) = (database.store().await, rules(), dearer(), instant(NOW));
+    let apply = async |event: Event, rules: &Rules| store.apply_event(&event, rules, now).await.unwrap();
+    apply(activated("I-1", "2027-03-01T11:59:00Z", "gold_monthly_1_u1"), &rules).await;
+    apply(sale("S1", "I-1", "2027-03-01T12:00:00Z", "79.99"), &rules).await;
+    apply(paid("C2", "2027-03-01T12:00:00Z", "79.99", "gold_monthly_1_u2"), &rules).await;
+    let end = instant("2027-04-01T11:00:00Z");
+    assert_eq!(stands(&store, "u1").await, (Status::Active, true, end));
+    // An event after the list has changed.
+    let applied = apply(sale("S1", "I-1", "2027-03-01T12:00:00Z", "79.99"), &dearer).await;
+    assert_eq!(applied.effects, vec![]);
+    apply(activated("I-1", "2027-03-02T11:59:00Z", "gold_monthly_1_u1"), &dearer).await;
+    assert_eq!(stands(&store, "u1").await, (Status::Active, true, end));
+    // And the holder's word.
+    for user in ["u1", "u2"] {
+        let no = Choice { at: now, auto_renew: false };
+        assert!(matches!(store.choose(user, no, &dearer, &said("cancel")).await.unwrap(), Chosen::Done(_)));
+        assert_eq!(stands(&store, user).await, (Status::Canceled, false, end));
+    }
+    assert_eq!(
+        database.query("SELECT step FROM outbox ORDER BY step").await,
+        ["canceled", "canceled", "welcome", "welcome"]
+    );
+    // Money that goes back takes it away all the same.
+    let what = What::Reversal {
+        id: "R2".to_owned(),
+        of: "C2".to_owned(),
+        kind: bellwether::billing::ReversalKind::Refunded,
+        amount: None,
+    };
+    apply(Event { source: "paypal".to_owned(), id: "WH-R2".to_owned(), at: now, what }, &dearer).await;
+    assert_eq!(stands(&store, "u2").await.0, Status::Expired);
+    // A new one is judged by the list of its day.
+    apply(paid("C3", "2027-03-10T12:00:00Z", "79.99", "gold_monthly_1_u3"), &dearer).await;
+    assert_eq!(store.account_money("u3").await.unwrap().subscription, None);
+}
+
+async fn money_is_one_accounts_however_it_is_told_again(engine: Engine) {
+    let database = Database::create(engine).await;
+    let (store, rules, now) = (database.store().await, rules(), instant(NOW));
+    store.apply_event(&paid("C1", "2027-03-01T12:00:00Z", "79.99", "gold_monthly_1_u1"), &rules, now).await.unwrap();
+    // The same capture, told with another name on it; then with none, from an address of somebody else's.
+    let other = paid("C1", "2027-03-01T12:00:00Z", "79.99", "gold_monthly_1_u2");
+    let told = store.apply_event(&Event { id: "WH-2".to_owned(), ..other }, &rules, now).await.unwrap();
+    assert_eq!((told.user_id.as_deref(), told.effects), (Some("u1"), vec![]));
+    let mut nameless = paid("C1", "2027-03-01T12:00:00Z", "79.99", "gold_monthly_1");
+    if let What::Payment { payer, .. } = &mut nameless.what {
+        payer.email = Some("another@example.com".to_owned());
+    }
+    let told = store.apply_event(&Event { id: "WH-3".to_owned(), ..nameless }, &rules, now).await.unwrap();
+    assert_eq!(told.user_id.as_deref(), Some("u1"));
+    assert_eq!(store.account_money("u2").await.unwrap().facts.payments, vec![]);
+    assert_eq!(database.query("SELECT user_id FROM subscriptions").await, ["u1"]);
+    let health = store.billing_health(now + TimeDelta::hours(26)).await.unwrap();
+    assert_eq!((health.flags, health.ownerless), (0, 0));
+}
