@@ -150,6 +150,9 @@ impl Renewals {
         let looked_at = if request.dry_run { renewed.summary.processed } else { renewed.summary.failed };
         renewed.summary.remaining = (due - i64::from(looked_at)).max(0);
         if !request.dry_run {
+            if let Ok(health) = self.store.billing_health(self.clock.now()).await {
+                metrics::strays(health.ownerless, health.unbooked);
+            }
             metrics::renewals_due(due);
         }
         Ok(renewed)

@@ -18,6 +18,9 @@ pub struct BillingHealth {
     pub unended: i64,
     /// Payments of which it is not known, for more than a day, whose they are.
     pub ownerless: i64,
+    /// Money that went back more than a day ago of payments that are not in the books, and that nobody has settled: whatever it had paid
+    /// for is had still. What never came (a denial) is none.
+    pub unbooked: i64,
     /// Accounts for which more than one subscription has run at PayPal for more than a day: their holders pay twice.
     pub doubled: i64,
     /// Subscriptions that have run at PayPal for more than a day although their accounts are given up, and that nobody asks PayPal to
@@ -40,6 +43,8 @@ impl Store {
              (SELECT COUNT(*) FROM billing_flags WHERE resolved_at IS NULL) AS flags, \
              (SELECT COUNT(*) FROM cancellations WHERE state = 'wanted' AND requested_at < $2) AS unended, \
              (SELECT COUNT(*) FROM payments WHERE user_id IS NULL AND received_at < $1) AS ownerless, \
+             (SELECT COUNT(*) FROM reversals r WHERE r.kind <> 'denied' AND r.at < $1 AND r.settled_at IS NULL \
+             AND NOT EXISTS (SELECT 1 FROM payments p WHERE p.id = r.payment_id)) AS unbooked, \
              (SELECT COUNT(*) FROM (SELECT user_id FROM running GROUP BY user_id HAVING COUNT(*) > 1) accounts) AS doubled, \
              (SELECT COUNT(*) FROM running JOIN subscriptions s ON s.user_id = running.user_id WHERE NOT s.auto_renew \
              AND NOT EXISTS (SELECT 1 FROM cancellations c WHERE c.link_id = running.link_id AND c.state = 'wanted')) \

@@ -66,6 +66,13 @@ pub(super) async fn checks(config: &Config, now: DateTime<Utc>) -> anyhow::Resul
             "payments have no account, a day after they came",
             "find the subscription or order at PayPal; when its event comes, they find their account by themselves",
         ),
+        is_none(
+            "refunds",
+            health.unbooked,
+            "whatever went back had been in the books",
+            "refunds or chargebacks are of payments that are not in the books: what they had paid for is had still",
+            "`bellwether webhooks reconcile --days 3 --dry-run` finds a payment that was never told; for one of before an import see docs/runbooks/billing.md, Refunds of what is not in the books",
+        ),
     ];
     Ok(checks)
 }
