@@ -1,6 +1,7 @@
 //! What of billing an operator should look at.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
 
 use super::dialect::on;
 use super::{Store, StoreError};
@@ -28,7 +29,33 @@ pub struct BillingHealth {
     pub running_on: i64,
 }
 
+/// What an operator must look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::FromRow)]
+pub struct BillingFlag {
+    /// When it was seen.
+    pub at: DateTime<Utc>,
+    /// `wrong_amount`, `unknown_plan`, `taken_back` or `dispute`.
+    pub code: String,
+    /// In words.
+    pub detail: String,
+    /// The event that made it.
+    pub cause: String,
+    /// When an operator has settled it.
+    pub resolved_at: Option<DateTime<Utc>>,
+}
+
 impl Store {
+    /// The flags of an account, the oldest first, also those that are settled.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn flags_of(&self, user_id: &str) -> Result<Vec<BillingFlag>, StoreError> {
+        const SQL: &str =
+            "SELECT at, code, detail, cause, resolved_at FROM billing_flags WHERE account = $1 ORDER BY at, id";
+        let mut connection = self.reader().await?;
+        on!(connection.handle(), BillingFlag, SQL, [user_id], fetch_all)
+    }
+
     /// Looks.
     ///
     /// # Errors

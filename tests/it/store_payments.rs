@@ -105,6 +105,9 @@ async fn what_was_not_found_good_is_judged_anew(engine: Engine) {
         store.apply_event(&event, if user == "u3" { &rules } else { &dearer }, now).await.unwrap();
     }
     assert_eq!(database.query("SELECT code FROM billing_flags").await, ["wrong_amount", "wrong_amount"]);
+    let flags = store.flags_of("u1").await.unwrap();
+    assert_eq!((flags.len(), flags[0].code.as_str(), flags[0].resolved_at), (1, "wrong_amount", None));
+    assert_eq!(store.flags_of("u3").await.unwrap(), vec![]);
     assert_eq!(database.query("SELECT id FROM credits WHERE user_id = 'u9'").await.len(), 1, "u3 has paid");
     database.execute("DELETE FROM credits".to_owned()).await;
     database.execute("UPDATE invites SET state = 'accepted', invitee = 'u1'".to_owned()).await;
