@@ -151,6 +151,9 @@ async fn choose(app: &App, user_id: &str, goes_on: bool, cause: Cause) -> std::r
     app.cancellations.notify_one();
     let access_until = account.subscription.as_ref().map(|subscription| subscription.current_period_end);
     let at_paypal = app.store.cancellations_of(user_id).await.map_err(|fault| away(&fault))?;
+    // Of several the one that has not ended tells.
+    let has = |state: &str| at_paypal.iter().any(|one| one.state == state);
+    let end_at_paypal = ["wanted", "confirmed"].into_iter().find(|state| !goes_on && has(state));
     let (status, message) = match goes_on {
         true => ("active", "the subscription goes on"),
         false => ("canceled", "the subscription ends with the period that is paid for"),
@@ -161,7 +164,7 @@ async fn choose(app: &App, user_id: &str, goes_on: bool, cause: Cause) -> std::r
         "message": message,
         "access_until": access_until,
         // `wanted` until PayPal has said so; null: PayPal charges nothing for it.
-        "end_at_paypal": at_paypal.last().filter(|_| !goes_on).map(|one| &one.state),
+        "end_at_paypal": end_at_paypal,
         "data": plan_of(app, user_id).await?,
     });
     Ok(answer(StatusCode::OK, &body))

@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 
 use super::{
-    Choice, CustomId, Event, Facts, Link, Payment, Reversal, Rules, Status, Subscription, Terms, Verdict, What, derive,
+    Choice, CustomId, Event, Facts, Link, Opening, Payment, Reversal, Rules, Status, Subscription, Terms, Verdict,
+    What, derive,
 };
 
 /// An account's money.
@@ -22,6 +23,8 @@ pub enum Effect {
     KeepLink(Link),
     /// Keep this payment; one that was held may be here now.
     KeepPayment(Payment),
+    /// Keep what this payment was found to pay for.
+    KeepWorth(Payment),
     /// Keep that money was taken back.
     KeepReversal(Reversal),
     /// The subscription stands otherwise than before.
@@ -88,7 +91,15 @@ pub fn apply_and_adopt(
             let (paid_at, amount, completed) = (event.at, *amount, *completed);
             keep_payment(
                 &mut facts,
-                Payment { id: id.clone(), paid_at, amount, completed, link: subscription.clone(), terms },
+                Payment {
+                    id: id.clone(),
+                    paid_at,
+                    amount,
+                    completed,
+                    link: subscription.clone(),
+                    terms,
+                    good_for: None,
+                },
             )
         }
         What::Reversal { id, of, kind, amount } => {
@@ -115,22 +126,52 @@ pub fn choose(account: &Account, choice: Choice, rules: &Rules) -> (Account, Vec
 /// Works out where the account stands by `facts`, and what that means to others.
 pub fn settle(
     before: &Account,
-    facts: Facts,
+    mut facts: Facts,
     mut effects: Vec<Effect>,
     rules: &Rules,
     at: DateTime<Utc>,
 ) -> (Account, Vec<Effect>) {
-    let subscription = derive(&facts, rules, at);
+    effects.extend(judge(&before.facts, &mut facts, rules));
+    let subscription = derive(&facts, rules, at).or_else(|| as_it_stood(before, &facts, rules, at));
     effects.extend(remarks(&before.facts, &facts, rules));
-    let (paid, pays) = (before.facts.has_paid(rules), facts.has_paid(rules));
-    if paid != pays {
-        effects.push(Effect::Pays(pays));
+    // What was found good only now is news, also where the prices of today had made it good unseen; what an earlier version kept
+    // without its worth had been good before it is taken back.
+    match facts.was_found_paid() {
+        true if !before.facts.was_found_paid() => effects.push(Effect::Pays(true)),
+        false if before.facts.has_paid(rules) => effects.push(Effect::Pays(false)),
+        _ => {}
     }
     if subscription != before.subscription {
         effects.push(Effect::Changed);
         effects.extend(letter(before.subscription.as_ref(), subscription.as_ref()).map(Effect::Mail));
     }
     (Account { facts, subscription }, effects)
+}
+
+/// Finds out what payments pay for, once for each: other prices later change nothing about it, more that is known of it does.
+fn judge(before: &Facts, facts: &mut Facts, rules: &Rules) -> Vec<Effect> {
+    let judged = facts.payments.iter().map(|payment| {
+        let found = facts.is_to_be_judged(payment, before).then(|| facts.judge(payment, rules));
+        match found {
+            Some(Verdict::Pays(terms, cycles)) => Some((terms, cycles)),
+            _ => payment.good_for.clone(),
+        }
+    });
+    let judged: Vec<_> = judged.collect();
+    let mut effects = Vec::new();
+    for (payment, good_for) in facts.payments.iter_mut().zip(judged) {
+        if payment.good_for != good_for {
+            payment.good_for = good_for;
+            effects.push(Effect::KeepWorth(payment.clone()));
+        }
+    }
+    effects
+}
+
+/// A subscription that there was does not vanish with the price of what paid for it: what was paid for stays so.
+fn as_it_stood(before: &Account, facts: &Facts, rules: &Rules, at: DateTime<Utc>) -> Option<Subscription> {
+    let Subscription { current_period_end: end, terms, auto_renew, .. } = before.subscription.clone()?;
+    derive(&Facts { opening: Some(Opening { end, terms, auto_renew }), ..facts.clone() }, rules, at)
 }
 
 fn known(custom: Option<&CustomId>, rules: &Rules) -> Option<Terms> {
@@ -152,7 +193,8 @@ fn keep_payment(facts: &mut Facts, payment: Payment) -> Vec<Effect> {
     match facts.payments.iter_mut().find(|known| known.id == payment.id) {
         // Held before, here now: what came counts. Told with two times, the earlier one counts, whichever is told first.
         Some(known) if (!known.completed, known.paid_at) > (!payment.completed, payment.paid_at) => {
-            *known = payment.clone()
+            // What it was found to pay for is no news that it brings.
+            *known = Payment { good_for: known.good_for.clone(), ..payment.clone() }
         }
         Some(_) => return Vec::new(),
         None => facts.payments.push(payment.clone()),

@@ -110,7 +110,8 @@ impl Coverage {
     /// A first subscription that was just agreed has access for a few days: its first payment may be told late. An account on which
     /// money was ever seen has no such days.
     fn provisional(facts: &Facts, rules: &Rules) -> Option<Self> {
-        let first = facts.links.iter().min_by_key(|link| (link.created_at, &link.id))?;
+        let approved = facts.links.iter().filter(|link| link.says_how_it_stands());
+        let first = approved.min_by_key(|link| (link.created_at, &link.id))?;
         let activated = facts.links.iter().filter(|link| link.id == first.id && link.change == Change::Activated);
         let activated = activated.filter(|link| link.terms.is_some()).min_by_key(|link| link.at)?;
         let terms = activated.terms.clone().filter(|_| facts.payments.is_empty())?;

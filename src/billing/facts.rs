@@ -1,7 +1,8 @@
 //! What is known about an account's money. Facts are only added; where it stands is worked out of all of them at once
 //! ([`super::coverage`]), so it does not matter in which order they came to be known, nor how often.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
@@ -37,6 +38,8 @@ pub struct Payment {
     pub link: Option<String>,
     /// What it says that it is for, where that is known here.
     pub terms: Option<Terms>,
+    /// What it was found to pay for, and how many cycles of it, when it was first found good: it holds whatever the prices are later.
+    pub good_for: Option<(Terms, u32)>,
 }
 
 /// Money that was taken back.
@@ -141,16 +144,76 @@ impl Verdict {
     }
 }
 
+impl Link {
+    /// Whether it is more than that it was made or changed: of what nobody approved there is no such word.
+    pub fn says_how_it_stands(&self) -> bool {
+        !matches!(self.change, Change::Created | Change::Updated)
+    }
+}
+
+/// Whether the provider takes money for a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Pace {
+    Ended,
+    Rests,
+    Charges,
+}
+
 impl Facts {
-    /// The subscription that counts: the newest that was made.
+    /// The subscription that counts: of those that charge, else of those that rest, else of those that have ended, the newest that was
+    /// made. One that its holder never approved is none.
     pub fn current_link(&self) -> Option<&str> {
-        self.links.iter().max_by_key(|link| (link.created_at, &link.id)).map(|link| link.id.as_str())
+        self.approved_links().first().copied()
+    }
+
+    /// The subscriptions that have not ended, the one that counts first: the provider goes on charging for each.
+    pub fn running_links(&self) -> Vec<&str> {
+        let mut links = self.approved_links();
+        links.retain(|id| self.pace(id) > Pace::Ended);
+        links
+    }
+
+    /// Those that run against the holder's word: approved before it, and not again after it.
+    pub fn links_to_end(&self) -> Vec<&str> {
+        let Some(word) = self.choice.filter(|choice| !choice.auto_renew) else { return Vec::new() };
+        let mut links = self.running_links();
+        links.retain(|id| {
+            let mut said = self.links.iter().filter(|link| link.id == *id && link.says_how_it_stands());
+            let mut charged = self.payments.iter().filter(|payment| payment.link.as_deref() == Some(*id));
+            let agreed_after = said.clone().any(|link| link.change == Change::Activated && link.at > word.at);
+            !agreed_after && (said.any(|link| link.at <= word.at) || charged.any(|payment| payment.paid_at <= word.at))
+        });
+        links
+    }
+
+    /// The subscriptions that were approved once, by what was said about them or because they were charged; the one that counts first.
+    fn approved_links(&self) -> Vec<&str> {
+        let told = self.links.iter().filter(|link| link.says_how_it_stands()).map(|link| link.id.as_str());
+        let charged = self.payments.iter().filter_map(|payment| payment.link.as_deref());
+        let mut ids: Vec<&str> = told.chain(charged).collect::<BTreeSet<_>>().into_iter().collect();
+        ids.sort_by_key(|id| Reverse((self.pace(id), self.made_at(id), *id)));
+        ids
+    }
+
+    fn pace(&self, id: &str) -> Pace {
+        match self.standing_of_link(id).map(|link| link.change) {
+            Some(Change::Canceled | Change::Expired) => Pace::Ended,
+            Some(Change::Suspended) => Pace::Rests,
+            _ => Pace::Charges,
+        }
+    }
+
+    /// When a subscription was made, as it was told, else when it was first charged.
+    fn made_at(&self, id: &str) -> Option<DateTime<Utc>> {
+        let told = self.links.iter().filter(|link| link.id == id).map(|link| link.created_at).min();
+        let charged = self.payments.iter().filter(|payment| payment.link.as_deref() == Some(id));
+        told.or_else(|| charged.map(|payment| payment.paid_at).min())
     }
 
     /// The newest of what was said about a subscription that changes how it stands.
     pub fn standing_of_link(&self, id: &str) -> Option<&Link> {
-        let says_something = |link: &&Link| !matches!(link.change, Change::Created | Change::Updated);
-        self.links.iter().filter(|link| link.id == id).filter(says_something).max_by_key(|link| (link.at, link.change))
+        let of_it = self.links.iter().filter(|link| link.id == id && link.says_how_it_stands());
+        of_it.max_by_key(|link| (link.at, link.change))
     }
 
     /// What a subscription paid for at `at`, then what it paid for at any other time, newest first.
@@ -160,23 +223,29 @@ impl Facts {
         said.iter().rev().filter_map(|link| link.terms.as_ref()).collect()
     }
 
-    /// What a payment is worth, whatever was taken back of it.
+    /// What a payment is worth, whatever was taken back of it: what it was found to be worth, else what it is by the prices of today.
     pub fn worth(&self, payment: &Payment, rules: &Rules) -> Verdict {
+        match &payment.good_for {
+            Some((terms, cycles)) if payment.completed => Verdict::Pays(terms.clone(), *cycles),
+            _ => self.judge(payment, rules),
+        }
+    }
+
+    /// Looks at a payment anew, by all that is known of what it is for. What it was found to pay for has the price that it had.
+    pub fn judge(&self, payment: &Payment, rules: &Rules) -> Verdict {
         if !payment.completed {
             return Verdict::Pending;
         }
-        let Some(link) = &payment.link else {
-            return match &payment.terms {
-                None => Verdict::UnknownPlan,
-                Some(terms) if rules.is_price(terms, payment.amount) => Verdict::Pays(terms.clone(), 1),
-                Some(_) => Verdict::WrongAmount,
-            };
+        let of_link = payment.link.as_ref().map(|link| self.terms_of_link(link, payment.paid_at));
+        let candidates: Vec<_> = of_link.into_iter().flatten().chain(payment.terms.as_ref()).collect();
+        let cycles_of = |terms: &Terms| match &payment.good_for {
+            Some((kept, cycles)) if kept == terms => Some(*cycles),
+            _ if payment.link.is_some() => rules.cycles_paid(terms, payment.amount),
+            _ => rules.is_price(terms, payment.amount).then_some(1),
         };
-        let candidates: Vec<_> =
-            self.terms_of_link(link, payment.paid_at).into_iter().chain(payment.terms.as_ref()).collect();
-        let fitting = candidates.iter().find_map(|terms| Some((*terms, rules.cycles_paid(terms, payment.amount)?)));
-        match fitting {
-            Some((terms, cycles)) => Verdict::Pays(terms.clone(), cycles),
+        let fitting = candidates.iter().find_map(|terms| Some(((*terms).clone(), cycles_of(terms)?)));
+        match fitting.or_else(|| payment.good_for.clone()) {
+            Some((terms, cycles)) => Verdict::Pays(terms, cycles),
             None if candidates.is_empty() => Verdict::UnknownPlan,
             None => Verdict::WrongAmount,
         }
@@ -199,6 +268,24 @@ impl Facts {
     /// Whether any payment is good: what makes an invited account a paying one.
     pub fn has_paid(&self, rules: &Rules) -> bool {
         self.payments.iter().any(|payment| matches!(self.verdict(payment, rules), Verdict::Pays(..)))
+    }
+
+    /// Whether any payment was found good before now, by the prices of its day, and is good still.
+    pub fn was_found_paid(&self) -> bool {
+        self.payments.iter().any(|payment| payment.good_for.is_some() && self.taken_back(payment).is_none())
+    }
+
+    /// How much is known of what a subscription pays for.
+    fn words_on_terms(&self, id: &str) -> usize {
+        self.links.iter().filter(|link| link.id == id && link.terms.is_some()).count()
+    }
+
+    /// Whether there is reason to judge a payment: it was not found good yet, or more is known of it than `before`.
+    pub(super) fn is_to_be_judged(&self, payment: &Payment, before: &Self) -> bool {
+        let knows_more = |link: &String| self.words_on_terms(link) > before.words_on_terms(link);
+        payment.good_for.is_none()
+            || !before.payments.contains(payment)
+            || payment.link.as_ref().is_some_and(knows_more)
     }
 
     /// Money that came and money that went back, in minor units of each currency.

@@ -26,12 +26,11 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Whether what is paid for may be used at `now`: to the end of the period, until the nightly run has decided about it, and
-    /// while a payment that is late may still come.
+    /// Whether what is paid for may be used at `now`: to the end of the period, and, where the next one is wanted, until the nightly
+    /// run has decided about it and while a payment that is late may still come.
     pub fn has_access(&self, now: DateTime<Utc>, rules: &Rules) -> bool {
         let in_grace = now < self.current_period_end + rules.grace;
-        now < self.current_period_end
-            || in_grace && matches!(self.status, Status::Active | Status::Canceled | Status::PastDue)
+        now < self.current_period_end || in_grace && matches!(self.status, Status::Active | Status::PastDue)
     }
 
     /// The plan that may be used at `now`.
@@ -149,12 +148,9 @@ fn trouble(facts: &Facts, rules: &Rules) -> Status {
     }
 }
 
-/// The provider's subscription, unless it was ended.
+/// The provider's subscription that counts, unless it was ended.
 fn running_link(facts: &Facts) -> Option<String> {
-    let id = facts.current_link()?;
-    let has_ended =
-        facts.standing_of_link(id).is_none_or(|link| matches!(link.change, Change::Canceled | Change::Expired));
-    (!has_ended).then(|| id.to_owned())
+    facts.running_links().first().map(|id| (*id).to_owned())
 }
 
 impl BillingCycle {

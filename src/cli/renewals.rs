@@ -134,6 +134,9 @@ fn told(whole: &Value) -> String {
         let columns = ["requested_at", "link_id", "state", "attempts", "confirmed_at", "error"];
         said += &format!("\nto end at PayPal\n{}", list("cancellations", &columns));
     }
+    if whole["flags"].as_array().is_some_and(|rows| !rows.is_empty()) {
+        said += &format!("\nfor an operator\n{}", list("flags", &["at", "code", "detail", "resolved_at"]));
+    }
     said += &format!("\n{}", list("audit", &["n", "at", "actor", "cause", "after"]));
     if let Some(n) = whole["audit_broken_at"].as_i64() {
         said += &format!("\nTHE AUDIT WAS CHANGED: entry {n} does not follow from the one before it\n");

@@ -21,6 +21,7 @@ pub async fn picture(
     let chain = store.audit_of(account).await?;
     let referrals = store.referral_summary(account).await?;
     let (cancellations, wish) = (store.cancellations_of(account).await?, store.plan_wish(account).await?);
+    let flags = store.flags_of(account).await?;
     if due.is_none() && money.facts == Facts::default() && chain.is_empty() {
         return Ok(None);
     }
@@ -43,6 +44,7 @@ pub async fn picture(
         "wishes": wish.map(|terms| json!({ "plan": terms.plan, "billing_cycle": terms.cycle })),
         "payments": payments.collect::<Vec<_>>(),
         "cancellations": cancellations,
+        "flags": flags,
         "audit": chain.iter().map(entry).collect::<Vec<_>>(),
         "audit_broken_at": AuditRow::first_broken(&chain),
     })))

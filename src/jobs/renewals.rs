@@ -130,6 +130,9 @@ impl Renewals {
     /// When the list of what is due cannot be read; what was decided before that stays decided.
     pub async fn process(&self, request: Request, stop: &CancellationToken) -> Result<Renewed, StoreError> {
         let now = request.due_by.unwrap_or_else(|| self.clock.now());
+        if !request.dry_run {
+            self.judge_anew(request, stop).await?;
+        }
         let mut renewed = Renewed::default();
         let mut last: Option<Place> = None;
         // What fails stays due and does not count: however many there are, the others are reached.
@@ -154,9 +157,30 @@ impl Renewals {
         let looked_at = if request.dry_run { renewed.summary.processed } else { renewed.summary.failed };
         renewed.summary.remaining = (due - i64::from(looked_at)).max(0);
         if !request.dry_run {
+            if let Ok(health) = self.store.billing_health(self.clock.now()).await {
+                metrics::strays(health.ownerless, health.unbooked);
+            }
             metrics::renewals_due(due);
         }
         Ok(renewed)
+    }
+
+    /// Payments that were not found good are looked at again: a price may be sold again, or have been left out. One account that cannot
+    /// be written does not stop the others, and is looked at the next time.
+    async fn judge_anew(&self, request: Request, stop: &CancellationToken) -> Result<(), StoreError> {
+        let cause = self.record(request).cause();
+        let mut last = String::new();
+        while !stop.is_cancelled() {
+            let accounts = self.store.accounts_to_judge(&last, self.batch).await?;
+            let Some(newest) = accounts.last() else { break };
+            for user_id in &accounts {
+                if let Err(fault) = self.store.settle(user_id, &self.rules, &cause, self.clock.now()).await {
+                    error!(user_id, error = %fault, "an account's payments could not be looked at again; the next run tries");
+                }
+            }
+            last.clone_from(newest);
+        }
+        Ok(())
     }
 
     /// What an event, or somebody else, was at when its page came is waited for, one by one; what failed is not tried again.

@@ -21,6 +21,18 @@ pub(super) const TABLE: &[(&str, Kind, Option<Unit>, &str)] = &[
         "How long the oldest of them has waited.",
     ),
     ("bellwether_renewals_in_doubt", Gauge, None, "Periods of which PayPal has not said whether they were paid."),
+    (
+        "bellwether_payments_ownerless",
+        Gauge,
+        None,
+        "Payments of which it was not known, a day after they came, whose they are.",
+    ),
+    (
+        "bellwether_reversals_unbooked",
+        Gauge,
+        None,
+        "Refunds and chargebacks, more than a day old, of payments that are not in the books.",
+    ),
     ("bellwether_cancellations_total", Counter, None, "Attempts to end a subscription at PayPal, by how they ended."),
 ];
 
@@ -28,6 +40,7 @@ pub(super) const TABLE: &[(&str, Kind, Option<Unit>, &str)] = &[
 pub(super) fn begin() {
     cancellations_waiting(0, TimeDelta::zero());
     renewals_in_doubt(0);
+    strays(0, 0);
     for outcome in ["confirmed", "failed"] {
         counter!("bellwether_cancellations_total", "outcome" => outcome).absolute(0);
     }
@@ -41,6 +54,12 @@ pub fn cancellation(outcome: &'static str) {
 /// Periods whose payment is in doubt.
 pub fn renewals_in_doubt(periods: i64) {
     gauge!("bellwether_renewals_in_doubt").set(periods as f64);
+}
+
+/// Payments without an account, and money that went back without a payment.
+pub fn strays(ownerless: i64, unbooked: i64) {
+    gauge!("bellwether_payments_ownerless").set(ownerless as f64);
+    gauge!("bellwether_reversals_unbooked").set(unbooked as f64);
 }
 
 /// How many have not got through yet, and the age of the oldest.

@@ -89,14 +89,16 @@ impl Store {
         lock_account(&mut tx, user_id).await?;
         let before = load_account(&mut tx.handle(), user_id, true).await?;
         let Some(subscription) = &before.subscription else { return Ok(Chosen::Nobody) };
+        let running = before.facts.running_links();
         if !choice.auto_renew {
-            if let Some(link) = &subscription.link {
+            for link in running {
                 cancellations::want(&mut tx, user_id, link, choice.at).await?;
             }
         } else if !subscription.has_access(choice.at, rules) {
             return Ok(Chosen::Over);
-        } else if let Some(link) = before.facts.current_link().filter(|_| is_paid_by_link(&before))
-            && (subscription.link.is_none() || !cancellations::withdraw(&mut tx, link).await?)
+        } else if before.facts.current_link().is_some()
+            && is_paid_by_link(&before)
+            && !cancellations::withdraw_one(&mut tx, &running).await?
         {
             return Ok(Chosen::NeedsApproval);
         }
@@ -104,6 +106,36 @@ impl Store {
         write_change(&mut tx, user_id, &before, &after, &effects, rules, cause, choice.at).await?;
         tx.commit().await?;
         Ok(Chosen::Done(Box::new(after)))
+    }
+
+    /// Accounts with payments that were not found good, by name, those after `after`: prices may have come back, or been added.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn accounts_to_judge(&self, after: &str, limit: u32) -> Result<Vec<String>, StoreError> {
+        const SQL: &str = "SELECT DISTINCT user_id FROM payments WHERE good_for_cycles IS NULL AND completed \
+             AND user_id > $1 ORDER BY user_id LIMIT $2";
+        let mut connection = self.reader().await?;
+        let found = on!(connection.handle(), (String,), SQL, [after, i64::from(limit)], fetch_all)?;
+        Ok(found.into_iter().map(|(user_id,)| user_id).collect())
+    }
+
+    /// Works out anew where an account stands, by what is known of it and the prices of today, and writes it.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing changed, or (when the commit itself failed) a repeat finds out.
+    pub async fn settle(
+        &self,
+        user_id: &str,
+        rules: &Rules,
+        cause: &Cause,
+        now: DateTime<Utc>,
+    ) -> Result<Account, StoreError> {
+        let mut tx = self.begin().await?;
+        lock_account(&mut tx, user_id).await?;
+        let account = settle_in(&mut tx, user_id, rules, cause, now).await?;
+        tx.commit().await?;
+        Ok(account)
     }
 
     /// What is known of an account's money.
@@ -149,6 +181,10 @@ pub(super) async fn apply_in(
     let adopted = load_adopted(tx, &user_id, event).await?;
     let (after, effects) = apply_and_adopt(&before, adopted, event, rules, now);
     write_change(tx, &user_id, &before, &after, &effects, rules, &cause, now).await?;
+    // What ran before the holder gave up, and is told of only now, is to end as well.
+    for link in after.facts.links_to_end() {
+        cancellations::want(tx, &user_id, link, now).await?;
+    }
     Ok(Applied { user_id: Some(user_id), effects, account: after })
 }
 
@@ -221,8 +257,8 @@ pub(super) async fn lock_family(tx: &mut Tx, event: &Event) -> Result<(), StoreE
     Ok(())
 }
 
-/// Whose event it is: as the site wrote on it, else the account whose subscription or payment it is about, else the one with the
-/// payer's address, else one of the payer's own.
+/// Whose event it is: the account whose payment or subscription it is about, else as the site wrote on it, else the one with the
+/// payer's address, else one of the payer's own. Money is one account's: whose it was found to be before, it stays.
 async fn owner_of(tx: &mut Tx, event: &Event) -> Result<Option<String>, StoreError> {
     const OF_LINK: &str = "SELECT user_id FROM billing_links WHERE link_id = $1 AND user_id IS NOT NULL LIMIT 1";
     const OF_PAYMENT: &str = "SELECT user_id FROM payments WHERE id = $1 AND user_id IS NOT NULL";
@@ -241,6 +277,11 @@ async fn owner_of(tx: &mut Tx, event: &Event) -> Result<Option<String>, StoreErr
             return Ok(None);
         }
     };
+    if let What::Payment { id, .. } = &event.what
+        && let Some((user_id,)) = on!(tx.handle(), (String,), OF_PAYMENT, [id], fetch_optional)?
+    {
+        return Ok(Some(user_id));
+    }
     if let Some(link) = link
         && let Some((user_id,)) = on!(tx.handle(), (String,), OF_LINK, [link], fetch_optional)?
     {

@@ -93,7 +93,22 @@ fn terms(plan: Option<&str>, text: Option<&str>) -> Result<Option<Terms>, StoreE
 }
 
 type LinkRow = (String, DateTime<Utc>, String, DateTime<Utc>, Option<String>, Option<String>);
-type PaymentRow = (String, Option<String>, DateTime<Utc>, i64, String, bool, Option<String>, Option<String>);
+/// A payment as it is stored.
+#[derive(sqlx::FromRow)]
+struct PaymentRow {
+    id: String,
+    link_id: Option<String>,
+    paid_at: DateTime<Utc>,
+    amount_minor: i64,
+    currency: String,
+    completed: bool,
+    plan: Option<String>,
+    billing_cycle: Option<String>,
+    good_for_plan: Option<String>,
+    good_for_cycle: Option<String>,
+    good_for_cycles: Option<i64>,
+}
+
 type ReversalRow = (String, String, String, Option<i64>, Option<String>, DateTime<Utc>);
 
 fn link((id, at, change, created_at, plan, cycle): LinkRow) -> Result<Link, StoreError> {
@@ -101,9 +116,19 @@ fn link((id, at, change, created_at, plan, cycle): LinkRow) -> Result<Link, Stor
     Ok(Link { id, at, change, created_at, terms: terms(plan.as_deref(), cycle.as_deref())? })
 }
 
-fn payment((id, link, paid_at, minor, currency, completed, plan, cycle): PaymentRow) -> Result<Payment, StoreError> {
-    let amount = Money { minor, currency: currency.parse().map_err(StoreError::Unreadable)? };
-    Ok(Payment { id, paid_at, amount, completed, link, terms: terms(plan.as_deref(), cycle.as_deref())? })
+fn payment(row: PaymentRow) -> Result<Payment, StoreError> {
+    let currency = row.currency.parse().map_err(StoreError::Unreadable)?;
+    let good_for = terms(row.good_for_plan.as_deref(), row.good_for_cycle.as_deref())?;
+    let cycles = row.good_for_cycles.and_then(|cycles| u32::try_from(cycles).ok());
+    Ok(Payment {
+        id: row.id,
+        paid_at: row.paid_at,
+        amount: Money { minor: row.amount_minor, currency },
+        completed: row.completed,
+        link: row.link_id,
+        terms: terms(row.plan.as_deref(), row.billing_cycle.as_deref())?,
+        good_for: good_for.zip(cycles),
+    })
 }
 
 fn reversal((id, kind, of, minor, currency, at): ReversalRow) -> Result<Reversal, StoreError> {
@@ -113,6 +138,17 @@ fn reversal((id, kind, of, minor, currency, at): ReversalRow) -> Result<Reversal
         None => None,
     };
     Ok(Reversal { id, of, kind, amount, at })
+}
+
+macro_rules! payment_columns {
+    ($before:literal, $after:literal) => {
+        concat!(
+            $before,
+            " id, link_id, paid_at, amount_minor, currency, completed, plan, billing_cycle, good_for_plan, good_for_cycle, \
+             good_for_cycles ",
+            $after
+        )
+    };
 }
 
 macro_rules! subscription_of {
@@ -130,8 +166,7 @@ macro_rules! subscription_of {
 pub(super) async fn load_account(handle: &mut Handle<'_>, user_id: &str, lock: bool) -> Result<Account, StoreError> {
     const LINKS: &str = "SELECT link_id, at, change, created_at, plan, billing_cycle FROM billing_links \
          WHERE user_id = $1 ORDER BY at, link_id, change";
-    const PAYMENTS: &str = "SELECT id, link_id, paid_at, amount_minor, currency, completed, plan, billing_cycle \
-         FROM payments WHERE user_id = $1 ORDER BY paid_at, id";
+    const PAYMENTS: &str = payment_columns!("SELECT", "FROM payments WHERE user_id = $1 ORDER BY paid_at, id");
     const REVERSALS: &str = "SELECT r.id, r.kind, r.payment_id, r.amount_minor, r.currency, r.at FROM reversals r \
          JOIN payments p ON p.id = r.payment_id WHERE p.user_id = $1 ORDER BY r.at, r.id";
     const MONTHS: &str =
@@ -162,10 +197,10 @@ pub(super) async fn load_account(handle: &mut Handle<'_>, user_id: &str, lock: b
 pub(super) async fn load_adopted(tx: &mut Tx, user_id: &str, event: &Event) -> Result<Facts, StoreError> {
     const LINKS: &str = "UPDATE billing_links SET user_id = $2 WHERE link_id = $1 AND user_id IS NULL \
          RETURNING link_id, at, change, created_at, plan, billing_cycle";
-    const PAYMENTS: &str = "UPDATE payments SET user_id = $2 WHERE link_id = $1 AND user_id IS NULL \
-         RETURNING id, link_id, paid_at, amount_minor, currency, completed, plan, billing_cycle";
-    const PAYMENT: &str = "UPDATE payments SET user_id = $2 WHERE id = $1 AND user_id IS NULL \
-         RETURNING id, link_id, paid_at, amount_minor, currency, completed, plan, billing_cycle";
+    const PAYMENTS: &str =
+        payment_columns!("UPDATE payments SET user_id = $2 WHERE link_id = $1 AND user_id IS NULL RETURNING", "");
+    const PAYMENT: &str =
+        payment_columns!("UPDATE payments SET user_id = $2 WHERE id = $1 AND user_id IS NULL RETURNING", "");
     const REVERSALS: &str =
         "SELECT id, kind, payment_id, amount_minor, currency, at FROM reversals WHERE payment_id = $1";
     let (of_link, of_payment) = match &event.what {
@@ -208,6 +243,7 @@ pub(super) async fn write_effect(
     match effect {
         Effect::KeepLink(link) => write_link(tx, user_id, link, cause, now).await,
         Effect::KeepPayment(payment) => write_payment(tx, user_id, payment, cause, now).await,
+        Effect::KeepWorth(payment) => write_worth(tx, payment).await,
         Effect::KeepReversal(reversal) => write_reversal(tx, reversal, cause).await,
         Effect::Operator { code, detail } => write_flag(tx, user_id, code, detail, cause, now).await,
         Effect::Changed => Ok(()),
@@ -281,6 +317,13 @@ async fn write_payment(
         ]
     )
     .map(|_| ())
+}
+
+async fn write_worth(tx: &mut Tx, payment: &Payment) -> Result<(), StoreError> {
+    const SQL: &str = "UPDATE payments SET good_for_plan = $2, good_for_cycle = $3, good_for_cycles = $4 WHERE id = $1";
+    let (plan, cycle) = columns(payment.good_for.as_ref().map(|(terms, _)| terms));
+    let cycles = payment.good_for.as_ref().map(|(_, cycles)| i64::from(*cycles));
+    on!(tx.handle(), SQL, [&payment.id, plan, cycle, cycles]).map(|_| ())
 }
 
 async fn write_reversal(tx: &mut Tx, reversal: &Reversal, cause: &Cause) -> Result<(), StoreError> {

@@ -149,13 +149,19 @@ pub(super) async fn want(tx: &mut Tx, user_id: &str, link: &str, now: DateTime<U
     on!(tx.handle(), SQL, [link, user_id, now]).map(|_| ())
 }
 
-/// The holder wants it back. `false`: PayPal was asked already, and what has ended there cannot be begun again.
-pub(super) async fn withdraw(tx: &mut Tx, link: &str) -> Result<bool, StoreError> {
+/// The holder wants it back: the first of these of which PayPal was not asked yet goes on, and the others end all the same, so that
+/// nobody pays twice. `false`: PayPal was asked about each, and what has ended there cannot be begun again.
+pub(super) async fn withdraw_one(tx: &mut Tx, links: &[&str]) -> Result<bool, StoreError> {
     const SQL: &str =
         "UPDATE cancellations SET state = 'withdrawn' WHERE link_id = $1 AND state = 'wanted' AND attempts = 0";
     const LEFT: &str = "SELECT link_id FROM cancellations WHERE link_id = $1 AND state <> 'withdrawn'";
-    on!(tx.handle(), SQL, [link])?;
-    Ok(on!(tx.handle(), (String,), LEFT, [link], fetch_optional)?.is_none())
+    for link in links {
+        on!(tx.handle(), SQL, [*link])?;
+        if on!(tx.handle(), (String,), LEFT, [*link], fetch_optional)?.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// PayPal has said that the subscription is over.

@@ -55,7 +55,7 @@ pub use acceptance::{Acceptance, Accepted};
 pub use accounts::{AccountRow, InviteRow};
 pub use audit::{AuditRow, Entry};
 pub use billing::{Applied, Cause, Chosen, email_key};
-pub use billing_health::BillingHealth;
+pub use billing_health::{BillingFlag, BillingHealth};
 pub use calendar_exceptions::ExceptionRow;
 pub use cancellations::{Cancellation, PayPalBacklog};
 pub use clock_events::ClockEvent;

@@ -27,7 +27,8 @@ pub struct RenewalRow {
 }
 
 impl RenewalRow {
-    fn cause(&self) -> Cause {
+    /// The run, for the audit.
+    pub fn cause(&self) -> Cause {
         Cause { actor: "renewals".to_owned(), cause: format!("run {}", self.run_id), request_id: None }
     }
 }

@@ -17,6 +17,7 @@ const TOKEN: &str = "a-token-of-the-site";
 
 on_both_engines!(
     an_intent_is_written_with_the_word_and_asked_for_once,
+    whatever_runs_is_to_end_and_what_nobody_approved_changes_nothing,
     a_canceled_subscription_ends_at_paypal_once_whatever_fails,
     killed_while_it_is_ended_it_ends_once,
 );
@@ -91,6 +92,68 @@ async fn an_intent_is_written_with_the_word_and_asked_for_once(engine: Engine) {
     assert_eq!(store.cancellations_of("u2").await.unwrap()[0].state, "confirmed");
     assert!(matches!(word("u2", false, 200).await, Chosen::Done(_)));
     assert_eq!(store.cancellations_of("u2").await.unwrap().len(), 1);
+}
+
+/// The same subscription, otherwise: what was said of it then.
+fn told(of: &Event, change: Change, time: &str) -> Event {
+    let mut event = Event { id: format!("WH-{time}"), at: instant(time), ..of.clone() };
+    if let What::Subscription { change: said, .. } = &mut event.what {
+        *said = change;
+    }
+    event
+}
+
+async fn whatever_runs_is_to_end_and_what_nobody_approved_changes_nothing(engine: Engine) {
+    let database = Database::create(engine).await;
+    let (store, rules, now) = (database.store().await, rules(), instant("2027-06-01T12:00:00Z"));
+    let word = async |user: &str, auto_renew: bool, seconds: i64| {
+        let choice = Choice { at: now + TimeDelta::seconds(seconds), auto_renew };
+        store.choose(user, choice, &rules, &said("cancel")).await.unwrap()
+    };
+    let apply = async |event: Event| store.apply_event(&event, &rules, now).await.unwrap();
+    let intents = async |user: &str| {
+        let rows = store.cancellations_of(user).await.unwrap();
+        let mut rows: Vec<_> = rows.iter().map(|one| format!("{} {}", one.link_id, one.state)).collect();
+        rows.sort();
+        rows
+    };
+    for (link, time, user) in [
+        ("I-1", "2027-05-20T11:59:00Z", "u1"),
+        ("I-2", "2027-05-20T11:59:00Z", "u2"),
+        ("I-3", "2027-05-25T12:00:00Z", "u2"),
+        ("I-4", "2027-05-20T11:59:00Z", "u3"),
+    ] {
+        apply(activated(link, time, &format!("gold_monthly_1_{user}"))).await;
+        apply(sale(&format!("S-{link}"), link, time, "79.99")).await;
+    }
+    // A checkout that was begun, and left.
+    let left = activated("I-9", "2027-05-28T12:00:00Z", "gold_monthly_1_u1");
+    apply(told(&left, Change::Created, "2027-05-28T12:00:00Z")).await;
+    let stands = store.account_money("u1").await.unwrap().subscription.unwrap();
+    assert_eq!(stands.link.as_deref(), Some("I-1"));
+    assert!(matches!(word("u1", false, 0).await, Chosen::Done(_)));
+    assert_eq!(intents("u1").await, ["I-1 wanted"]);
+    // Whoever pays twice wants both to end; taken back, the one that counts goes on and the other ends all the same.
+    assert!(matches!(word("u2", false, 0).await, Chosen::Done(_)));
+    assert_eq!(intents("u2").await, ["I-2 wanted", "I-3 wanted"]);
+    assert!(matches!(word("u2", true, 1).await, Chosen::Done(_)));
+    assert_eq!(intents("u2").await, ["I-2 wanted", "I-3 withdrawn"]);
+    assert!(matches!(word("u2", false, 2).await, Chosen::Done(_)));
+    assert_eq!(intents("u2").await, ["I-2 wanted", "I-3 wanted"]);
+    // One that is told of after the word, and had run before it.
+    assert!(matches!(word("u3", false, 0).await, Chosen::Done(_)));
+    apply(activated("I-5", "2027-05-29T12:00:00Z", "gold_monthly_1_u3")).await;
+    assert_eq!(intents("u3").await, ["I-4 wanted", "I-5 wanted"]);
+    // What is bought after it is wanted.
+    apply(activated("I-6", "2027-06-01T12:30:00Z", "gold_monthly_1_u3")).await;
+    assert_eq!(intents("u3").await, ["I-4 wanted", "I-5 wanted"]);
+    let stands = store.account_money("u3").await.unwrap().subscription.unwrap();
+    assert_eq!((stands.auto_renew, stands.link.as_deref()), (true, Some("I-6")));
+    // What runs on for whoever has given up, and is asked of nobody, is seen.
+    let running_on = async || store.billing_health(now + TimeDelta::hours(26)).await.unwrap().running_on;
+    assert_eq!(running_on().await, 0);
+    database.execute("DELETE FROM cancellations WHERE link_id IN ('I-1', 'I-2', 'I-4')".to_owned()).await;
+    assert_eq!(running_on().await, 2);
 }
 
 /// An account that PayPal charges each month.

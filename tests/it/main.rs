@@ -56,6 +56,7 @@ mod renewals_many;
 mod renewals_remote;
 mod store_billing;
 mod store_history;
+mod store_payments;
 mod store_universe;
 mod store_webhooks;
 mod tidy;

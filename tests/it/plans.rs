@@ -41,8 +41,10 @@ async fn a_wish_is_kept_and_given_up(engine: Engine) {
 async fn d54_looking_writes_nothing_and_what_was_paid_is_there_to_be_seen(engine: Engine) {
     let (world, _paypal) = world_with_paypal(engine, &[("SITE_TOKEN", TOKEN)]).await;
     let running = world.start().await;
-    let first = paid("C1", "2027-05-20T12:00:00Z", "24.99", "bronze_monthly_1_u1");
-    running.daemon.store.apply_event(&first, &rules(), instant(NOW)).await.unwrap();
+    for (id, amount) in [("C1", "24.99"), ("C2", "0.01")] {
+        let payment = paid(id, "2027-05-20T12:00:00Z", amount, "bronze_monthly_1_u1");
+        running.daemon.store.apply_event(&payment, &rules(), instant(NOW)).await.unwrap();
+    }
     let written = async || {
         let tables = ["accounts", "subscriptions", "audit", "payments", "outbox"];
         let counts = tables.map(|table| format!("(SELECT COUNT(*) FROM {table})")).join(" || ' ' || ");
@@ -65,6 +67,7 @@ async fn d54_looking_writes_nothing_and_what_was_paid_is_there_to_be_seen(engine
     );
     let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
     assert_eq!((&shown["payments"][0]["id"], &shown["payments"][0]["verdict"]), (&json!("C1"), &json!("paid")));
+    assert_eq!(shown["flags"][0]["code"], json!("wrong_amount"));
     running.stop().await;
 }
 

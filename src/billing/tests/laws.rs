@@ -2,12 +2,13 @@
 
 use proptest::prelude::*;
 
+use super::links::{change_of, sale_of};
 use super::*;
 
 /// Any few things that can happen to one account within some months.
 fn history() -> impl Strategy<Value = Vec<Event>> {
     let start = at("2027-01-01T12:00:00Z");
-    let thing = (0_i64..400 * 24, 0_usize..12, 0_usize..6).prop_map(move |(hours, kind, number)| {
+    let thing = (0_i64..400 * 24, 0_usize..15, 0_usize..6).prop_map(move |(hours, kind, number)| {
         let id = format!("M{number}");
         let what = match kind {
             0 => change(Change::Activated),
@@ -18,6 +19,10 @@ fn history() -> impl Strategy<Value = Vec<Event>> {
             5 | 6 => sale(&format!("S{number}"), ["79.99", "159.98", "0.01"][number % 3]),
             7 | 8 => capture(&format!("C{number}"), ["79.99", "24.99"][number % 2], "gold_monthly_1_7"),
             9 => reversal(&format!("R{number}"), &format!("C{number}"), ReversalKind::Refunded, Some("79.99")),
+            // Another subscription, and one that nobody ever approved.
+            12 => change_of("I-2", start + TimeDelta::days(40), [Change::Activated, Change::Canceled][number % 2]),
+            13 => sale_of("I-2", &format!("T{number}"), ["79.99", "159.98"][number % 2]),
+            14 => change_of("I-3", start + TimeDelta::days(80), [Change::Created, Change::Updated][number % 2]),
             10 => reversal(&format!("S{number}"), &format!("S{number}"), ReversalKind::Reversed, None),
             _ => What::Dispute { id, payments: vec![format!("C{number}")], state: "OPEN".to_owned() },
         };
@@ -56,7 +61,9 @@ fn model_end(account: &Account) -> Option<DateTime<Utc>> {
         .payments
         .iter()
         .filter(|payment| facts.reversals.iter().all(|reversal| reversal.of != payment.id))
-        .filter(|payment| payment.link.is_none() || facts.links.iter().any(|link| link.terms.is_some()))
+        .filter(|payment| {
+            payment.link.is_none() || facts.links.iter().any(|link| payment.link.as_ref() == Some(&link.id))
+        })
         .filter_map(|payment| match payment.amount.minor {
             7_999 => Some((payment.paid_at, payment.id.clone(), 1_u32)),
             15_998 if payment.link.is_some() => Some((payment.paid_at, payment.id.clone(), 2)),
@@ -106,6 +113,19 @@ proptest! {
             prop_assert_eq!(&again, &account);
             prop_assert_eq!(effects, vec![]);
         }
+    }
+
+    #[test]
+    fn other_prices_change_nothing_about_what_was_paid(events in history(), days in 0_i64..500) {
+        let now = at("2027-01-01T12:00:00Z") + TimeDelta::days(days);
+        let account = applied(&events, now);
+        let mut others = rules();
+        for plan in others.plans.values_mut() {
+            (plan.monthly, plan.annual) = (vec![usd("39.99")], Vec::new());
+        }
+        let (again, effects) = settle(&account, account.facts.clone(), Vec::new(), &others, now);
+        prop_assert_eq!(&again, &account);
+        prop_assert_eq!(effects, vec![]);
     }
 
     #[test]

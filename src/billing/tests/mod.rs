@@ -1,6 +1,7 @@
 //! Laws of money: each numbered defect of what this replaces (D..) is a test named after what it shows.
 
 mod laws;
+mod links;
 mod payments;
 mod periods;
 mod renewals;

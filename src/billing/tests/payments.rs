@@ -176,6 +176,63 @@ fn a_refund_of_a_part_leaves_the_access_and_parts_add_up() {
 }
 
 #[test]
+fn a_price_that_was_left_out_counts_when_it_is_there_and_its_inviter_earns() {
+    let mut without = rules();
+    without.plans.get_mut("gold").unwrap().monthly.clear();
+    let paid = event("2027-01-31T17:00:00Z", capture("C1", "79.99", GOLD));
+    let (wrong, effects) = apply(&Account::default(), &paid, &without, paid.at);
+    assert_eq!((line(&wrong).as_str(), effects.contains(&Effect::Pays(true))), ("nothing", false));
+    let (right, effects) = settle(&wrong, wrong.facts.clone(), Vec::new(), &rules(), paid.at);
+    assert_eq!(line(&right), "active gold monthly to 2027-02-28 17:00");
+    assert!(effects.contains(&Effect::Pays(true)) && effects.contains(&Effect::Mail(Letter::Welcome)));
+    let (again, effects) = settle(&right, right.facts.clone(), Vec::new(), &without, paid.at);
+    assert_eq!((again, effects), (right, vec![]));
+}
+
+/// What an earlier version kept has no worth with it, and its price may be gone before it is looked at: what there was stays.
+#[test]
+fn a_subscription_does_not_vanish_with_the_price_of_what_paid_for_it() {
+    let mut account = after(&[event("2027-01-31T17:00:00Z", capture("C1", "79.99", GOLD))]);
+    account.facts.payments[0].good_for = None;
+    let mut without = rules();
+    without.plans.get_mut("gold").unwrap().monthly.clear();
+    let no = Choice { at: at("2027-02-01T00:00:00Z"), auto_renew: false };
+    let (left, _) = choose(&account, no, &without);
+    assert_eq!(line(&left), "canceled gold monthly to 2027-02-28 17:00");
+    let (found, _) = settle(&left, left.facts.clone(), Vec::new(), &rules(), no.at);
+    assert_eq!(line(&found), "canceled gold monthly to 2027-02-28 17:00");
+    assert!(found.facts.payments[0].good_for.is_some());
+    let back = event("2027-02-02T17:00:00Z", reversal("R1", "C1", ReversalKind::Refunded, None));
+    assert!(apply(&account, &back, &rules(), back.at).1.contains(&Effect::Pays(false)), "its inviter loses the credit");
+}
+
+#[test]
+fn more_that_is_known_of_a_payment_counts_whatever_came_first() {
+    let plan = |time: &str, custom: &str| {
+        let mut what = change(Change::Updated);
+        if let What::Subscription { custom: said, .. } = &mut what {
+            *said = Some(custom.parse().unwrap());
+        }
+        event(time, what)
+    };
+    // Two plans of one price: the newest word before the charge says which it was.
+    let mut rules = rules();
+    rules.plans.get_mut("silver").unwrap().monthly.push(usd("79.99"));
+    let events = [
+        event("2027-01-01T17:00:00Z", change(Change::Activated)),
+        event("2027-01-05T17:00:00Z", sale("S1", "79.99")),
+        plan("2027-01-03T17:00:00Z", "silver_monthly_1_7"),
+    ];
+    let told = |order: [usize; 3]| {
+        let tell = |account: Account, n: usize| apply(&account, &events[n], &rules, events[1].at).0;
+        line(&order.into_iter().fold(Account::default(), tell))
+    };
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        assert_eq!(told(order), "active silver monthly to 2027-02-05 17:00", "{order:?}");
+    }
+}
+
+#[test]
 fn a_reversal_of_the_newest_charge_leaves_the_months_before() {
     let events = [
         event("2027-01-01T17:00:00Z", change(Change::Activated)),

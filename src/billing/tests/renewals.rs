@@ -81,6 +81,7 @@ fn access_lasts_as_long_as_was_promised() {
     let has =
         |status, lapsed, time: &str| Subscription { lapsed, ..subscription(status, END) }.has_access(at(time), &rules);
     assert!(has(Status::Canceled, false, "2027-03-13T04:59:59Z"));
+    assert!(!has(Status::Canceled, false, END), "not until the night, nor longer where nights are missed");
     assert!(has(Status::Suspended, false, "2027-03-13T04:59:59Z"), "it is paid for");
     assert!(has(Status::PastDue, true, "2027-03-27T04:59:59Z"));
     assert!(!has(Status::PastDue, true, "2027-03-27T05:00:00Z"));

@@ -46,6 +46,13 @@ pub(super) async fn checks(config: &Config, now: DateTime<Utc>) -> anyhow::Resul
             "`bellwether renewals show ACCOUNT` names the one that counts; end the other at PayPal, and give back what it took (docs/runbooks/billing.md)",
         ),
         is_none(
+            "given up",
+            health.running_on,
+            "nothing runs at PayPal for an account that is given up",
+            "subscriptions run at PayPal for accounts that are given up: their holders are charged against their word",
+            "end them at PayPal, and give back what they took (docs/runbooks/billing.md, Two subscriptions, has the query)",
+        ),
+        is_none(
             "flags",
             health.flags,
             "nothing waits for an operator",
@@ -58,6 +65,13 @@ pub(super) async fn checks(config: &Config, now: DateTime<Utc>) -> anyhow::Resul
             "each payment has its account",
             "payments have no account, a day after they came",
             "find the subscription or order at PayPal; when its event comes, they find their account by themselves",
+        ),
+        is_none(
+            "refunds",
+            health.unbooked,
+            "whatever went back had been in the books",
+            "refunds or chargebacks are of payments that are not in the books: what they had paid for is had still",
+            "`bellwether webhooks reconcile --days 3 --dry-run` finds a payment that was never told; for one of before an import see docs/runbooks/billing.md, Refunds of what is not in the books",
         ),
     ];
     Ok(checks)

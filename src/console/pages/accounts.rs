@@ -102,6 +102,12 @@ pub async fn show(visit: Data<&Arc<Visit>>, Path(account): Path<String>) -> Resu
             none: "None.",
         },
         Block::Table {
+            caption: "For an operator".to_owned(),
+            header: vec!["When", "What", "In words", "Settled"],
+            rows: list("flags", &["at", "code", "detail", "resolved_at"]),
+            none: "Nothing.",
+        },
+        Block::Table {
             caption: "Every change".to_owned(),
             header: vec!["No.", "When", "Who", "Why", "Before", "After"],
             rows: list("audit", &["n", "at", "actor", "cause", "before", "after"]),
