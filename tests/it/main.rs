@@ -52,6 +52,7 @@ mod mail_faults;
 mod manners;
 mod plans;
 mod referrals;
+mod referrals_paid;
 mod renewals_many;
 mod renewals_remote;
 mod store_billing;

@@ -15,7 +15,7 @@ pub struct Operation {
     pub access: Access,
 }
 
-/// A parameter of the query.
+/// A parameter of the query, or a header.
 pub struct Parameter {
     pub name: &'static str,
     pub form: Form,
@@ -33,6 +33,8 @@ pub enum Form {
     Date,
     Instant,
     OneOf(&'static [&'static str]),
+    /// A header, not of the query.
+    Header,
 }
 
 /// An answer that is no error.
@@ -252,7 +254,10 @@ pub const OPERATIONS: &[Operation] = &[
     ask_site("/api/referrals/summary", "referralSummary", "What came of the account's invitations"),
     tell_site("/api/referrals/invite", "invite", "Invites somebody", "Invite"),
     tell_site("/api/referrals/accept", "acceptInvite", "Somebody who was invited, or came by a link, has become an account", "Accept"),
-    tell_site("/api/referrals/webhook/mark-paid", "markReferralPaid", "Somebody who was invited has paid", "MarkPaid"),
+    Operation {
+        parameters: &[optional("Idempotency-Key", Form::Header, "The same call under the same key has the same answer, for 7 days; another one under it is 422")],
+        ..tell_site("/api/referrals/webhook/mark-paid", "markReferralPaid", "Somebody who was invited has paid; also as an event under a Standard Webhooks signature", "MarkPaid")
+    },
     deliver("/paypal/webhook", "paypalWebhook", "An event of PayPal, under its signature; 200 once it is durable"),
     deliver("/api/webhooks/paypal", "paypalWebhookByOtherPath", "The same"),
     deliver("/api/billing/paypal-webhook", "paypalWebhookByOlderPath", "The same"),
