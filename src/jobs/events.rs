@@ -148,9 +148,10 @@ impl Events {
         if claim.event_type != REFERRAL_PAID {
             return Ok(self.mark(claim, EventStatus::Ignored, None).await?);
         }
-        let envelope = Envelope::read_of_site(body.as_bytes()).map_err(|fault| Trouble::Poison(fault.to_string()))?;
+        let read = Envelope::read_of_kind(body.as_bytes(), REFERRAL_PAID);
+        let envelope = read.map_err(|fault| Trouble::Poison(fault.to_string()))?;
         let said = |name: &str| envelope.value["data"][name].as_str().map(str::trim).filter(|text| !text.is_empty());
-        let (code, email) = (said("referral_code"), said("invitee_email"));
+        let (code, email) = (said("referral_code"), said("invitee_email").or_else(|| said("email")));
         if code.is_none() && email.is_none() {
             return Err(Trouble::Poison("data.invitee_email or data.referral_code is needed".to_owned()));
         }

@@ -8,6 +8,7 @@ use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use crate::harness::{Engine, OPERATOR, Running, World, eventually, instant};
+use crate::store_billing::{paid, rules};
 
 const NOW: &str = "2027-06-01T12:00:00Z";
 const TOKEN: &str = "a-token-of-the-site";
@@ -21,6 +22,7 @@ on_both_engines!(
     a_call_with_a_key_has_one_answer,
     racing_calls_with_one_key_have_one_effect,
     a_call_by_code_alone_is_not_taken_for_another_one,
+    a_signed_call_goes_through_the_inbox,
 );
 
 async fn world(engine: Engine) -> World {
@@ -239,5 +241,45 @@ async fn a_call_by_code_alone_is_not_taken_for_another_one(engine: Engine) {
     world.clock.advance(TimeDelta::hours(25));
     assert_eq!(call(&running, None, &by_code).await.1["status"], "ok");
     assert_eq!(credit(&world, &running).await, of(&["a@example.com", "b@example.com", "c@example.com"], 3));
+    running.stop().await;
+}
+
+async fn a_signed_call_goes_through_the_inbox(engine: Engine) {
+    let world = world(engine).await;
+    let running = world.start().await;
+    invite(&world, &running, "a@example.com").await;
+    invite(&world, &running, "b@example.com").await;
+    let stored = |idempotent: bool| (200, json!({"success": true, "idempotent": idempotent}));
+    // As the older clients write it, and as an event; kept before it is answered, each id once.
+    let flat = json!({"email": "a@example.com"});
+    for again in [false, true] {
+        assert_eq!(signed(&world, &running, MARK_PAID, "msg_1", SECRET, &flat).await, stored(again));
+    }
+    become_(&running, "msg_1", EventStatus::Processed).await;
+    let row = running.daemon.store.event("msg_1").await.unwrap().unwrap().row;
+    assert_eq!((row.source.as_str(), row.event_type.as_str(), row.verdict.as_str()), ("site", "referral.paid", "hmac"));
+    assert_eq!(credit(&world, &running).await, of(&["a@example.com"], 1));
+    let whole = json!({"type": "referral.paid", "data": {"invitee_email": "b@example.com"}});
+    assert_eq!(signed(&world, &running, MARK_PAID, "msg_2", SECRET, &whole).await, stored(false));
+    become_(&running, "msg_2", EventStatus::Processed).await;
+    assert_eq!(signed(&world, &running, "/api/webhooks/site/", "msg_2", SECRET, &whole).await, stored(true));
+    assert_eq!(signed(&world, &running, MARK_PAID, "msg_2", SECRET, &flat).await.1["conflict"], json!(true));
+    // Not signed by any source; of another kind; and half of the headers, which the token does not make up for.
+    let refused = async |id: &str, secret: &str, body: Value| {
+        let (status, body) = signed(&world, &running, MARK_PAID, id, secret, &body).await;
+        (status, body["code"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(refused("msg_3", "the-secret-of-somebody-else", whole).await, (400, "signature".to_owned()));
+    assert_eq!(refused("msg_4", SECRET, json!({"type": "page.viewed"})).await, (400, "event_type".to_owned()));
+    let half = running.http.post(format!("http://{}{MARK_PAID}", running.daemon.api)).bearer_auth(TOKEN);
+    let half = half.header("webhook-id", "msg_5").header("content-type", "application/json").body(flat.to_string());
+    assert_eq!(half.send().await.unwrap().status().as_u16(), 400);
+    // Without them the token is what counts.
+    assert_eq!(call(&running, None, &flat).await.1["status"], "exists");
+    assert_eq!(credit(&world, &running).await, of(&["a@example.com", "b@example.com"], 2));
+    // The money itself earns nothing more.
+    let money = paid("C1", NOW, "79.99", "gold_monthly_1_u7");
+    running.daemon.store.apply_event(&money, &rules(), instant(NOW)).await.unwrap();
+    assert_eq!(credit(&world, &running).await.1, 2);
     running.stop().await;
 }
