@@ -31,6 +31,9 @@ struct InviteAsked {
     user_id: Value,
     #[serde(alias = "invitee_email")]
     email: String,
+    /// The inviter's own.
+    #[serde(default)]
+    user_email: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -62,7 +65,7 @@ pub async fn link(app: Data<&Arc<App>>, request: &Request) -> Result<Response> {
     Ok(answer(StatusCode::OK, &json!({ "success": true, "referral_code": code, "referral_link": link })))
 }
 
-/// Invites an address: `{"user_id", "email"}`.
+/// Invites an address: `{"user_id", "email"}`; the inviter's own may be told with it, in `user_email`.
 #[handler]
 pub async fn invite(app: Data<&Arc<App>>, request: &Request, body: Body) -> Result<Response> {
     check_site(&app, request)?;
@@ -72,6 +75,13 @@ pub async fn invite(app: Data<&Arc<App>>, request: &Request, body: Body) -> Resu
     refuse_disposable(&app, &email)?;
     let limit = app.site.invites_per_hour;
     let now = app.clock.now();
+    // First, so that nobody invites it.
+    if let Some(own) = asked.user_email.as_deref().map(str::trim).filter(|own| !own.is_empty()) {
+        let own = email_of(own)?;
+        refuse_disposable(&app, &own)?;
+        let cause = Cause { actor: "site".to_owned(), cause: "invite".to_owned(), request_id: request_id(request) };
+        app.store.tell_address(&user_id, &own, true, &cause, now).await.map_err(|fault| away(&fault))?;
+    }
     match app.store.invite(&user_id, &email, limit, now).await.map_err(|fault| away(&fault))? {
         Invited::New(id) => Ok(answer(StatusCode::CREATED, &json!({ "success": true, "status": "ok", "id": id }))),
         Invited::Exists(id) => Ok(answer(StatusCode::OK, &json!({ "success": true, "status": "exists", "id": id }))),
@@ -237,7 +247,8 @@ pub(super) fn user_of_query(request: &Request) -> Result<String, Problem> {
     user_of(&Value::String(user.to_owned()))
 }
 
-fn email_of(text: &str) -> Result<String, Problem> {
+/// A mail address as letters can go to.
+pub(super) fn email_of(text: &str) -> Result<String, Problem> {
     let text = text.trim();
     let is_one = text.split_once('@').is_some_and(|(local, domain)| {
         let has_dot = domain.contains('.') && !domain.starts_with('.') && !domain.ends_with('.');
@@ -251,7 +262,7 @@ fn email_of(text: &str) -> Result<String, Problem> {
     Ok(text.to_owned())
 }
 
-fn refuse_disposable(app: &App, email: &str) -> Result<(), Problem> {
+pub(super) fn refuse_disposable(app: &App, email: &str) -> Result<(), Problem> {
     let domain = email.rsplit('@').next().unwrap_or_default().to_lowercase();
     let is_of = |listed: &String| domain == *listed || domain.ends_with(&format!(".{listed}"));
     if app.site.disposable_domains.iter().any(is_of) {

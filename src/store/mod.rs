@@ -52,7 +52,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseTarget;
 pub use acceptance::{Acceptance, Accepted};
-pub use accounts::{AccountRow, InviteRow};
+pub use accounts::{AccountRow, Addressed, InviteRow};
 pub use audit::{AuditRow, Entry};
 pub use billing::{Applied, Cause, Chosen, email_key};
 pub use billing_health::BillingHealth;

@@ -43,6 +43,7 @@ mod sim_smtp;
 mod simulated_exchange;
 #[macro_use]
 mod store;
+mod accounts;
 mod cancellations;
 mod console;
 mod dunning;

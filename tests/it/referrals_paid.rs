@@ -3,11 +3,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bellwether::store::{EventStatus, Invited};
-use chrono::TimeDelta;
+use bellwether::store::{Claimed, EventStatus, Invited, MarkedPaid, NewEvent};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use crate::harness::{Engine, OPERATOR, Running, World, eventually, instant};
+use crate::harness::{Database, Engine, OPERATOR, Running, World, eventually, instant};
 use crate::store_billing::{paid, rules};
 
 const NOW: &str = "2027-06-01T12:00:00Z";
@@ -19,6 +20,7 @@ on_both_engines!(
     an_event_by_code_alone_is_about_one_invite_whenever_it_is_applied,
     the_effect_of_a_word_and_its_mark_are_one,
     an_event_is_about_what_was_open_when_it_came,
+    whoever_lost_the_claim_pays_nobody,
     a_call_with_a_key_has_one_answer,
     racing_calls_with_one_key_have_one_effect,
     a_call_by_code_alone_is_not_taken_for_another_one,
@@ -167,6 +169,38 @@ async fn an_event_is_about_what_was_open_when_it_came(engine: Engine) {
     become_(&running, "msg_2", EventStatus::Ignored).await;
     assert_eq!(store.referral_summary("u2").await.unwrap().paid, 0);
     running.stop().await;
+}
+
+async fn whoever_lost_the_claim_pays_nobody(engine: Engine) {
+    let database = Database::create(engine).await;
+    let (store, now) = (database.store().await, instant(NOW));
+    store.referral_code("u1", None, now).await.unwrap();
+    let Invited::New(invite) = store.invite("u1", "a@example.com", 9, now).await.unwrap() else { panic!("it is new") };
+    let told = NewEvent {
+        id: Uuid::now_v7(),
+        source: "site".to_owned(),
+        event_id: "msg_1".to_owned(),
+        event_type: "referral.paid".to_owned(),
+        verdict: "hmac",
+        payload_hash: "of the body".to_owned(),
+        body: "{}".to_owned(),
+        headers: "{}".to_owned(),
+        created_at: None,
+        received_at: now,
+    };
+    store.take_in(&[told]).await.unwrap();
+    let claim =
+        async |at: DateTime<Utc>| store.claim_events(at, at + TimeDelta::minutes(1), 1).await.unwrap().remove(0);
+    let lost = claim(now).await;
+    let held = claim(now + TimeDelta::minutes(2)).await;
+    assert_eq!((lost.received_at, held.attempts), (now, 2));
+    let apply = async |claim: &Claimed| store.apply_paid_word(claim, None, Some("A@example.com"), now).await.unwrap();
+    assert_eq!(apply(&lost).await, None);
+    assert_eq!(store.referral_summary("u1").await.unwrap().balance, 0);
+    assert_eq!(apply(&held).await, Some(MarkedPaid::Paid(invite)));
+    assert_eq!(store.referral_summary("u1").await.unwrap().balance, 1);
+    assert_eq!(store.event("msg_1").await.unwrap().unwrap().row.status, EventStatus::Processed);
+    assert_eq!(database.query("SELECT source || ' ' || word_id FROM paid_words").await, ["site msg_1"]);
 }
 
 async fn a_call_with_a_key_has_one_answer(engine: Engine) {

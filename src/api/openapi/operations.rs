@@ -240,6 +240,13 @@ pub const OPERATIONS: &[Operation] = &[
         summary: "Reminds of payments that are late", parameters: &[], body: Some("ProcessRenewals"),
         answers: plain!("Anything"), access: Access::Cron,
     },
+    Operation {
+        answers: &[
+            Answer { status: 200, about: "The account was known.", media: &[("application/json", "Anything")] },
+            Answer { status: 201, about: "The account was made.", media: &[("application/json", "Anything")] },
+        ],
+        ..tell_site("/api/accounts", "tellAddress", "Where the holder of an account is written to; the account is made where there is none", "Address")
+    },
     ask_site("/api/billing/current-plan", "currentPlan", "What the account may use now"),
     tell_site("/api/billing/cancel", "cancelPlan", "The account holder wants no next period; what is paid for stays", "UserId"),
     tell_site("/api/billing/auto-renew", "autoRenew", "Whether the subscription goes on; `false` is the same as cancel", "AutoRenew"),
