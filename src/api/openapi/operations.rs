@@ -345,7 +345,7 @@ pub const OPERATIONS: &[Operation] = &[
     ]),
     Operation {
         method: "post", body: Some("Anything"),
-        ..inbox("/api/v1/webhooks/replay", "replayWebhooks", "Applies events again: `id`, or `status` and `since`; `dry_run`", &[])
+        ..inbox("/api/v1/webhooks/replay", "replayWebhooks", "Applies events again: `id`, or `status` and `since` (the newest 10,000; `more` where there are others); `dry_run`", &[])
     },
     inbox("/api/v1/webhooks/{id}", "webhook", "One event, with what was sent and what it did", &[]),
     mail("/api/v1/outbox", "letters", "Letters, oldest first, and what waits", &[
