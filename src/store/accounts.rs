@@ -70,7 +70,6 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<Addressed, StoreError> {
         const KNOWN: &str = "SELECT email FROM accounts WHERE user_id = $1";
-        const UPDATE: &str = "UPDATE accounts SET email = $2, email_key = $3 WHERE user_id = $1";
         let email = email.trim();
         let mut tx = self.begin().await?;
         lock_account(&mut tx, user_id).await?;
@@ -89,11 +88,7 @@ impl Store {
         if before == Some(email) {
             return Ok(Addressed::Unchanged);
         }
-        on!(tx.handle(), UPDATE, [user_id, email, email_key(email)])?;
-        let picture = |email: &str| serde_json::json!({ "email": email }).to_string();
-        let entry = audit::Entry { cause: cause.clone(), before: before.map(picture), after: Some(picture(email)) };
-        audit::write(&mut tx, user_id, &entry, now).await?;
-        send_letters_to(&mut tx, user_id, email, now).await?;
+        keep_address(&mut tx, user_id, before, email, cause, now).await?;
         tx.commit().await?;
         self.letters.notify_one();
         Ok(if is_new && before.is_none() { Addressed::Created } else { Addressed::Updated })
@@ -140,10 +135,23 @@ impl Store {
     }
 }
 
-/// Letters to the holder that nobody has taken yet go to this address, and those that had none now.
-async fn send_letters_to(tx: &mut Tx, user_id: &str, email: &str, now: DateTime<Utc>) -> Result<(), StoreError> {
-    const SQL: &str = "UPDATE outbox SET recipient = $2, \
+/// Writes where the holder of a locked account is written to, with the audit. Letters that nobody has taken yet go there, and those that
+/// had no address now.
+pub(super) async fn keep_address(
+    tx: &mut Tx,
+    user_id: &str,
+    before: Option<&str>,
+    email: &str,
+    cause: &Cause,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    const UPDATE: &str = "UPDATE accounts SET email = $2, email_key = $3 WHERE user_id = $1";
+    const LETTERS: &str = "UPDATE outbox SET recipient = $2, \
          next_attempt_at = CASE WHEN recipient IS NULL AND next_attempt_at > $3 THEN $3 ELSE next_attempt_at END \
          WHERE account = $1 AND step <> 'invitation' AND state IN ('waiting', 'failed', 'dead')";
-    on!(tx.handle(), SQL, [user_id, email, now]).map(|_| ())
+    on!(tx.handle(), UPDATE, [user_id, email, email_key(email)])?;
+    let picture = |email: &str| serde_json::json!({ "email": email }).to_string();
+    let entry = audit::Entry { cause: cause.clone(), before: before.map(picture), after: Some(picture(email)) };
+    audit::write(tx, user_id, &entry, now).await?;
+    on!(tx.handle(), LETTERS, [user_id, email, now]).map(|_| ())
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bellwether::billing::What;
 use bellwether::store::LetterState::{self, Dropped, Sent, Waiting};
-use bellwether::store::{Addressed, AuditRow, Cause};
+use bellwether::store::{Acceptance, Accepted, Addressed, AuditRow, Cause};
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
@@ -72,6 +72,17 @@ async fn an_address_that_is_told_makes_letters_due(engine: Engine) {
     assert_eq!((found("a").await.recipient.as_deref(), found("b").await.recipient), (Some("b@example.com"), None));
     let backlog = store.letter_backlog().await.unwrap();
     assert_eq!((backlog.waiting, backlog.without_address, backlog.oldest), (2, 1, Some(now)));
+    // Whoever accepts an invite tells theirs, where none is known.
+    store.referral_code("u3", None, now).await.unwrap();
+    store.invite("u3", "c@example.com", 9, now).await.unwrap();
+    store.invite("u3", "d@example.com", 9, now).await.unwrap();
+    for (user_id, email) in [("u2", "c@example.com"), ("u1", "d@example.com")] {
+        let accepted = store.accept_invite(Acceptance { user_id, email, code: None }, &rules(), &cause, now).await;
+        assert!(matches!(accepted.unwrap(), Accepted::Now { .. }));
+    }
+    let recipients = (found("a").await.recipient, found("b").await.recipient);
+    assert_eq!(recipients, (Some("b@example.com".to_owned()), Some("c@example.com".to_owned())));
+    assert_eq!((found("b").await.next_attempt_at, store.audit_of("u2").await.unwrap().len()), (Some(now), 1));
     let chain = store.audit_of("u1").await.unwrap();
     assert_eq!((chain.len(), AuditRow::first_broken(&chain)), (2, None));
 }
