@@ -1,4 +1,4 @@
-//! `/api/billing/current-plan`, `cancel`, `auto-renew` and `change-plan`: what the site shows and does for one account.
+//! `/api/accounts`, and `/api/billing/current-plan`, `cancel`, `auto-renew` and `change-plan`: what the site shows and does for one account.
 
 use std::sync::Arc;
 
@@ -11,14 +11,16 @@ use serde_json::{Value, json};
 use super::App;
 use super::error::Problem;
 use super::guard::check_site;
-use super::referrals::{answer, away, bad_body, read, request_id, user_of, user_of_query};
+use super::referrals::{answer, away, bad_body, email_of, read, refuse_disposable, request_id, user_of, user_of_query};
 use crate::billing::{BillingCycle, Choice, FREE, Subscription, Terms};
-use crate::store::{Cause, Chosen};
+use crate::store::{Addressed, Cause, Chosen};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CancelAsked {
     user_id: Value,
+    #[serde(default, alias = "user_email")]
+    email: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -27,6 +29,8 @@ struct RenewAsked {
     user_id: Value,
     /// `true` or `false`, not a text.
     auto_renew: bool,
+    #[serde(default, alias = "user_email")]
+    email: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -37,6 +41,41 @@ struct ChangeAsked {
     plan: String,
     #[serde(default)]
     billing_cycle: Option<String>,
+    #[serde(default, alias = "user_email")]
+    email: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AddressTold {
+    user_id: Value,
+    email: String,
+}
+
+/// Where the holder of an account is written to; the account is made where there is none: `{"user_id", "email"}`.
+#[handler]
+pub async fn tell(app: Data<&Arc<App>>, request: &Request, body: Body) -> Result<Response> {
+    check_site(&app, request)?;
+    let asked: AddressTold = read(&app, body, "{\"user_id\": .., \"email\": ..}").await?;
+    let user_id = user_of(&asked.user_id)?;
+    let email = email_of(&asked.email)?;
+    refuse_disposable(&app, &email)?;
+    let told = app.store.tell_address(&user_id, &email, true, &cause(request, "accounts"), app.clock.now()).await;
+    let (status, word) = match told.map_err(|fault| away(&fault))? {
+        Addressed::Created => (StatusCode::CREATED, "created"),
+        Addressed::Updated => (StatusCode::OK, "updated"),
+        Addressed::Unchanged | Addressed::Nobody => (StatusCode::OK, "unchanged"),
+    };
+    Ok(answer(status, &json!({ "success": true, "status": word, "user_id": user_id })))
+}
+
+/// Keeps where the holder is written to, where a call about their subscription says so beside what it is about. An address that is
+/// thrown away after use is taken too: nobody must be kept from canceling by it.
+async fn learn(app: &App, user_id: &str, email: Option<&str>, cause: &Cause) -> std::result::Result<(), Problem> {
+    let Some(email) = email.map(str::trim).filter(|email| !email.is_empty()) else { return Ok(()) };
+    let email = email_of(email)?;
+    let told = app.store.tell_address(user_id, &email, false, cause, app.clock.now()).await;
+    told.map(|_| ()).map_err(|fault| away(&fault))
 }
 
 /// What the account may use now.
@@ -53,7 +92,9 @@ pub async fn cancel(app: Data<&Arc<App>>, request: &Request, body: Body) -> Resu
     check_site(&app, request)?;
     let asked: CancelAsked = read(&app, body, "{\"user_id\": ..}").await?;
     let user_id = user_of(&asked.user_id)?;
-    Ok(choose(&app, &user_id, false, cause(request, "cancel")).await?)
+    let cause = cause(request, "cancel");
+    learn(&app, &user_id, asked.email.as_deref(), &cause).await?;
+    Ok(choose(&app, &user_id, false, cause).await?)
 }
 
 /// Whether it goes on: `{"user_id", "auto_renew"}`. `false` is the same as [`cancel`]; `true` takes it back.
@@ -62,7 +103,9 @@ pub async fn auto_renew(app: Data<&Arc<App>>, request: &Request, body: Body) -> 
     check_site(&app, request)?;
     let asked: RenewAsked = read(&app, body, "{\"user_id\": .., \"auto_renew\": true or false}").await?;
     let user_id = user_of(&asked.user_id)?;
-    Ok(choose(&app, &user_id, asked.auto_renew, cause(request, "auto-renew")).await?)
+    let cause = cause(request, "auto-renew");
+    learn(&app, &user_id, asked.email.as_deref(), &cause).await?;
+    Ok(choose(&app, &user_id, asked.auto_renew, cause).await?)
 }
 
 /// What the account wants to have from the next period on: `{"user_id", "plan", "billing_cycle"}`. Nothing is given before it is paid for.
@@ -71,6 +114,8 @@ pub async fn change_plan(app: Data<&Arc<App>>, request: &Request, body: Body) ->
     check_site(&app, request)?;
     let asked: ChangeAsked = read(&app, body, "{\"user_id\": .., \"plan\": .., \"billing_cycle\": ..}").await?;
     let user_id = user_of(&asked.user_id)?;
+    let cause = cause(request, "change-plan");
+    learn(&app, &user_id, asked.email.as_deref(), &cause).await?;
     let rules = &app.renewals.rules;
     let Some((plan, _)) = rules.plan(&asked.plan.trim().to_lowercase()) else {
         return Err(
@@ -82,7 +127,7 @@ pub async fn change_plan(app: Data<&Arc<App>>, request: &Request, body: Body) ->
         cycle => cycle.and_then(std::result::Result::ok),
     };
     if plan == FREE {
-        return Ok(choose(&app, &user_id, false, cause(request, "change-plan")).await?);
+        return Ok(choose(&app, &user_id, false, cause).await?);
     }
     let found = app.store.subscription_of(&user_id).await.map_err(|fault| away(&fault))?;
     let subscription = found.map(|row| row.subscription()).transpose().map_err(|fault| away(&fault))?;
@@ -94,7 +139,7 @@ pub async fn change_plan(app: Data<&Arc<App>>, request: &Request, body: Body) ->
         let detail = format!("{} is not sold by this billing_cycle; billing.*_prices has what is", terms.plan);
         return Err(unprocessable("not_sold", &detail).into());
     }
-    Ok(change(&app, &user_id, &subscription, terms, cause(request, "change-plan")).await?)
+    Ok(change(&app, &user_id, &subscription, terms, cause).await?)
 }
 
 async fn change(

@@ -12,7 +12,9 @@ use super::App;
 use super::error::Problem;
 use super::guard::{check_site, read_body};
 use super::query::{Query, bad_parameter};
-use crate::store::{Acceptance, Accepted, Cause, Invited, MarkedPaid, StoreError};
+use super::webhooks;
+use crate::store::{Acceptance, Accepted, Cause, Invited, MarkedPaid, PaidWord, StoreError, ToldBy};
+use crate::webhooks::standard;
 
 /// The longest name that the site may have for an account, in bytes.
 const LONGEST_USER_ID: usize = 128;
@@ -20,12 +22,18 @@ const LONGEST_USER_ID: usize = 128;
 /// The longest address there can be (RFC 5321), in bytes.
 const LONGEST_EMAIL: usize = 254;
 
+/// The longest key of a call, in bytes.
+const LONGEST_KEY: usize = 255;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct InviteAsked {
     user_id: Value,
     #[serde(alias = "invitee_email")]
     email: String,
+    /// The inviter's own.
+    #[serde(default)]
+    user_email: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -57,7 +65,7 @@ pub async fn link(app: Data<&Arc<App>>, request: &Request) -> Result<Response> {
     Ok(answer(StatusCode::OK, &json!({ "success": true, "referral_code": code, "referral_link": link })))
 }
 
-/// Invites an address: `{"user_id", "email"}`.
+/// Invites an address: `{"user_id", "email"}`; the inviter's own may be told with it, in `user_email`.
 #[handler]
 pub async fn invite(app: Data<&Arc<App>>, request: &Request, body: Body) -> Result<Response> {
     check_site(&app, request)?;
@@ -67,6 +75,13 @@ pub async fn invite(app: Data<&Arc<App>>, request: &Request, body: Body) -> Resu
     refuse_disposable(&app, &email)?;
     let limit = app.site.invites_per_hour;
     let now = app.clock.now();
+    // First, so that nobody invites it.
+    if let Some(own) = asked.user_email.as_deref().map(str::trim).filter(|own| !own.is_empty()) {
+        let own = email_of(own)?;
+        refuse_disposable(&app, &own)?;
+        let cause = Cause { actor: "site".to_owned(), cause: "invite".to_owned(), request_id: request_id(request) };
+        app.store.tell_address(&user_id, &own, true, &cause, now).await.map_err(|fault| away(&fault))?;
+    }
     match app.store.invite(&user_id, &email, limit, now).await.map_err(|fault| away(&fault))? {
         Invited::New(id) => Ok(answer(StatusCode::CREATED, &json!({ "success": true, "status": "ok", "id": id }))),
         Invited::Exists(id) => Ok(answer(StatusCode::OK, &json!({ "success": true, "status": "exists", "id": id }))),
@@ -157,10 +172,15 @@ pub async fn summary(app: Data<&Arc<App>>, request: &Request) -> Result<Response
 }
 
 /// The site says that an invited account pays: `{"invitee_email", "referral_code"}`, the address needed where the code has several
-/// open invites.
+/// open invites. Under an `Idempotency-Key` the same call has the same answer. What is signed instead is an event of the inbox.
 #[handler]
 pub async fn mark_paid(app: Data<&Arc<App>>, request: &Request, body: Body) -> Result<Response> {
+    // One of its headers is enough: whoever meant to sign is not let in by a token because the rest is missing.
+    if standard::HEADERS.iter().any(|name| request.headers().contains_key(*name)) {
+        return Ok(webhooks::referral_paid(&app, request, body).await?);
+    }
     check_site(&app, request)?;
+    let key = idempotency_key(request)?;
     let asked: MarkAsked = read(&app, body, "{\"invitee_email\": .., \"referral_code\": ..}").await?;
     let code = asked.referral_code.as_deref().map(str::trim).filter(|code| !code.is_empty());
     let email = asked.invitee_email.as_deref().map(email_of).transpose()?;
@@ -168,7 +188,9 @@ pub async fn mark_paid(app: Data<&Arc<App>>, request: &Request, body: Body) -> R
         return Err(bad_body("invitee_email or referral_code is needed").into());
     }
     let cause = Cause { actor: "site".to_owned(), cause: "mark-paid".to_owned(), request_id: request_id(request) };
-    let marked = app.store.mark_invite_paid(code, email.as_deref(), &cause, app.clock.now()).await;
+    let (now, told_by) = (app.clock.now(), key.as_deref().map_or(ToldBy::Call, ToldBy::Keyed));
+    let word = PaidWord { code, email: email.as_deref(), told_at: now, told_by };
+    let marked = app.store.mark_invite_paid(&word, &cause, now).await;
     let (status, id) = match marked.map_err(|fault| away(&fault))? {
         MarkedPaid::Paid(id) => ("ok", id),
         MarkedPaid::Already(id) => ("exists", id),
@@ -176,11 +198,31 @@ pub async fn mark_paid(app: Data<&Arc<App>>, request: &Request, body: Body) -> R
             return Err(Problem::not_found("nobody invited that address, or not by that code").into());
         }
         MarkedPaid::Ambiguous => {
-            let detail = "several invites of that code are open: say which in invitee_email";
+            let detail = "several invites of that code are open, or this repeats a call of the last 24 hours by the code alone: say \
+                 which in invitee_email, or send an Idempotency-Key with each word that is another one";
             return Err(Problem::new(StatusCode::CONFLICT, "ambiguous", detail).into());
+        }
+        MarkedPaid::KeyReused => {
+            let detail = "another call was made under this Idempotency-Key; give each call one of its own";
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail).into());
         }
     };
     Ok(answer(StatusCode::OK, &json!({ "success": true, "status": status, "id": id })))
+}
+
+/// What the caller calls this word, so that the same call again is known: as it is, or in quotes as the newer standard has it.
+fn idempotency_key(request: &Request) -> Result<Option<String>, Problem> {
+    let mut values = request.headers().get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    let key = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    let is_plain = key.bytes().all(|byte| byte.is_ascii_graphic());
+    if key.is_empty() || key.len() > LONGEST_KEY || !is_plain || values.next().is_some() {
+        let detail =
+            format!("Idempotency-Key must be there once, 1 to {LONGEST_KEY} printable characters without blanks");
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "idempotency_key", detail));
+    }
+    Ok(Some(key.to_owned()))
 }
 
 /// A name of the site's for an account: text, or a number as the old site had them.
@@ -205,7 +247,8 @@ pub(super) fn user_of_query(request: &Request) -> Result<String, Problem> {
     user_of(&Value::String(user.to_owned()))
 }
 
-fn email_of(text: &str) -> Result<String, Problem> {
+/// A mail address as letters can go to.
+pub(super) fn email_of(text: &str) -> Result<String, Problem> {
     let text = text.trim();
     let is_one = text.split_once('@').is_some_and(|(local, domain)| {
         let has_dot = domain.contains('.') && !domain.starts_with('.') && !domain.ends_with('.');
@@ -219,7 +262,7 @@ fn email_of(text: &str) -> Result<String, Problem> {
     Ok(text.to_owned())
 }
 
-fn refuse_disposable(app: &App, email: &str) -> Result<(), Problem> {
+pub(super) fn refuse_disposable(app: &App, email: &str) -> Result<(), Problem> {
     let domain = email.rsplit('@').next().unwrap_or_default().to_lowercase();
     let is_of = |listed: &String| domain == *listed || domain.ends_with(&format!(".{listed}"));
     if app.site.disposable_domains.iter().any(is_of) {

@@ -89,6 +89,7 @@ fn site() -> Vec<Own> {
         ("/api/market-hours", Read, get(hours::market_hours)),
         ("/api/billing/process-renewals", Write, post(billing::process_renewals)),
         ("/api/billing/process-dunning", Write, post(billing::process_dunning)),
+        ("/api/accounts", Write, post(account::tell)),
         ("/api/billing/current-plan", Account, get(account::current_plan)),
         ("/api/billing/cancel", Write, post(account::cancel)),
         ("/api/billing/auto-renew", Write, post(account::auto_renew)),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use data_encoding::HEXLOWER;
 use poem::http::{HeaderMap, StatusCode, header};
 use poem::web::{Data, Path};
@@ -15,6 +16,8 @@ use super::cached::respond_now;
 use super::error::Problem;
 use super::guard::{check_operator, read_body, read_object};
 use super::query::{Query, bad_parameter};
+use crate::config::WebhookSource;
+use crate::jobs::events::REFERRAL_PAID;
 use crate::jobs::{NotStored, replay};
 use crate::metrics;
 use crate::store::{EventFilter, Intake, NewEvent, NewRefusal, StoreError};
@@ -67,19 +70,53 @@ pub async fn site(app: Data<&Arc<App>>, Path(name): Path<String>, request: &Requ
     let Some(source) = app.webhook_sources.iter().find(|source| source.name == name) else {
         return Err(Problem::not_found("there is no such source; name it in a [[webhook_source]]").into());
     };
-    check_type(request.headers())?;
-    let bytes = read_body(&app, body).await?;
+    Ok(take_signed(&app, std::slice::from_ref(source), request, body, Envelope::read_of_site).await?)
+}
+
+/// The word that an invited account pays, signed by any of the site's own senders: an event like those at their own paths.
+pub(super) async fn referral_paid(app: &App, request: &Request, body: Body) -> Result<Response, Problem> {
+    let read = |bytes: &[u8]| Envelope::read_of_kind(bytes, REFERRAL_PAID);
+    take_signed(app, &app.webhook_sources, request, body, read).await
+}
+
+/// Stores what one of these sources has signed.
+async fn take_signed(
+    app: &App,
+    sources: &[WebhookSource],
+    request: &Request,
+    body: Body,
+    read: impl Fn(&[u8]) -> Result<Envelope, Refusal>,
+) -> Result<Response, Problem> {
     let headers = request.headers();
+    check_type(headers)?;
+    let bytes = read_body(app, body).await?;
     let now = app.clock.now();
-    let values = |name| headers.get_all(name).iter().map(|value| value.as_bytes()).collect();
-    let checked = standard::check(values, &bytes, &source.secrets, now)
-        .and_then(|id| Ok(Envelope { id, ..Envelope::read_of_site(&bytes)? }));
-    let envelope = match checked {
-        Ok(envelope) => envelope,
-        Err(refusal) => return Err(turn_away(&app, "site", &refusal.into(), headers, &bytes).into()),
+    let checked =
+        signer(sources, headers, &bytes, now).and_then(|(name, id)| Ok((name, Envelope { id, ..read(&bytes)? })));
+    let (name, envelope) = match checked {
+        Ok(checked) => checked,
+        Err(refusal) => return Err(turn_away(app, "site", &refusal.into(), headers, &bytes)),
     };
-    let event = event_of(&name, Verdict::Hmac, envelope, headers, &bytes, now);
-    Ok(take_in(&app, "site", event).await?)
+    let event = event_of(name, Verdict::Hmac, envelope, headers, &bytes, now);
+    take_in(app, "site", event).await
+}
+
+/// Which of these sources has signed a delivery, and the id that it gave it.
+fn signer<'s>(
+    sources: &'s [WebhookSource],
+    headers: &HeaderMap,
+    bytes: &[u8],
+    now: DateTime<Utc>,
+) -> Result<(&'s str, String), Refusal> {
+    let values = |name| headers.get_all(name).iter().map(|value| value.as_bytes()).collect();
+    let mut refusal = Refusal::new("signature", "there is no [[webhook_source]] whose signature it could be");
+    for source in sources {
+        match standard::check(values, bytes, &source.secrets, now) {
+            Ok(id) => return Ok((&source.name, id)),
+            Err(fault) => refusal = fault,
+        }
+    }
+    Err(refusal)
 }
 
 fn event_of(
@@ -88,7 +125,7 @@ fn event_of(
     envelope: Envelope,
     headers: &HeaderMap,
     bytes: &[u8],
-    now: chrono::DateTime<chrono::Utc>,
+    now: DateTime<Utc>,
 ) -> NewEvent {
     NewEvent {
         id: Uuid::now_v7(),

@@ -167,9 +167,10 @@ async fn job_status(
 }
 
 fn letters_line(status: &Status) -> String {
-    let LetterBacklog { waiting, dead, .. } = status.letters;
+    let LetterBacklog { waiting, without_address, dead, .. } = status.letters;
     let unsent = if status.sends_letters { "" } else { "; EMAIL_HOST is not set, nothing is sent" };
-    format!("letters    {waiting} wait, {dead} given up{unsent}\n")
+    let unknown = if without_address > 0 { format!(" ({without_address} for an address)") } else { String::new() };
+    format!("letters    {waiting} wait{unknown}, {dead} given up{unsent}\n")
 }
 
 fn planner_line(status: &Status) -> String {

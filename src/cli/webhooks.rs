@@ -218,7 +218,14 @@ async fn again(config: &Config, clock: SharedClock, command: &Replay) -> anyhow:
         return output::print_json(&answer);
     }
     let would = if command.dry_run { "nothing was changed; it would be so: " } else { "" };
-    output::print(&format!("{would}{} events wait for their turn again\n", answer["replayed"]))
+    let more = match answer["more"].as_bool() {
+        Some(true) => format!(
+            "there are more: these are the newest {}, the most of one call; what is mended leaves the state, so call again\n",
+            replay::MOST
+        ),
+        _ => String::new(),
+    };
+    output::print(&format!("{would}{} events wait for their turn again\n{more}", answer["replayed"]))
 }
 
 async fn reconcile(config: &Config, clock: SharedClock, command: &Reconcile) -> anyhow::Result<ExitCode> {

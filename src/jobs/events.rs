@@ -18,7 +18,7 @@ use tracing::{debug, error, info, warn};
 use crate::billing::Rules;
 use crate::clock::SharedClock;
 use crate::metrics;
-use crate::store::{Applied, Cause, Claimed, EventStatus, Mark, MarkedPaid, Store, StoreError};
+use crate::store::{Applied, Claimed, EventStatus, Mark, MarkedPaid, Store, StoreError};
 use crate::webhooks::{Envelope, paypal};
 
 /// How often is looked without being told.
@@ -32,6 +32,9 @@ const CLAIM: TimeDelta = TimeDelta::minutes(5);
 
 /// The pause after the first, second .. failure, in seconds; after one more it is given up.
 const PAUSES: [i64; 6] = [5, 30, 300, 1_800, 7_200, 21_600];
+
+/// The site's event that an invited account pays.
+pub const REFERRAL_PAID: &str = "referral.paid";
 
 /// What lets events take effect.
 #[derive(Debug)]
@@ -140,29 +143,31 @@ impl Events {
         Ok(EventStatus::Processed)
     }
 
-    /// The site's own events: `referral.paid` with `invitee_email`, `referral_code` or both. That an invite is paid is written once
-    /// however often it is told, so that its mark may follow in a transaction of its own.
+    /// The site's own events: `referral.paid` with `invitee_email`, `referral_code` or both.
     async fn apply_of_site(&self, claim: &Claimed, body: &str) -> Result<EventStatus, Trouble> {
-        if claim.event_type != "referral.paid" {
+        if claim.event_type != REFERRAL_PAID {
             return Ok(self.mark(claim, EventStatus::Ignored, None).await?);
         }
-        let envelope = Envelope::read_of_site(body.as_bytes()).map_err(|fault| Trouble::Poison(fault.to_string()))?;
+        let read = Envelope::read_of_kind(body.as_bytes(), REFERRAL_PAID);
+        let envelope = read.map_err(|fault| Trouble::Poison(fault.to_string()))?;
         let said = |name: &str| envelope.value["data"][name].as_str().map(str::trim).filter(|text| !text.is_empty());
-        let (code, email) = (said("referral_code"), said("invitee_email"));
+        let (code, email) = (said("referral_code"), said("invitee_email").or_else(|| said("email")));
         if code.is_none() && email.is_none() {
             return Err(Trouble::Poison("data.invitee_email or data.referral_code is needed".to_owned()));
         }
-        let cause = Cause { actor: claim.source.clone(), cause: claim.event_id.clone(), request_id: None };
-        match self.store.mark_invite_paid(code, email, &cause, self.clock.now()).await? {
-            MarkedPaid::Paid(_) | MarkedPaid::Already(_) => Ok(self.mark(claim, EventStatus::Processed, None).await?),
-            MarkedPaid::Unknown => {
+        match self.store.apply_paid_word(claim, code, email, self.clock.now()).await? {
+            Some(MarkedPaid::Paid(_) | MarkedPaid::Already(_)) => {}
+            Some(MarkedPaid::Unknown) => {
                 let reason = "nobody invited that address, or not by that code".to_owned();
-                Ok(self.mark(claim, EventStatus::Ignored, Some(reason)).await?)
+                return Ok(self.mark(claim, EventStatus::Ignored, Some(reason)).await?);
             }
-            MarkedPaid::Ambiguous => {
-                Err(Trouble::Poison("several invites of that code are open: say which in invitee_email".to_owned()))
+            Some(MarkedPaid::Ambiguous | MarkedPaid::KeyReused) => {
+                let fault = "several invites of that code were open: say which in invitee_email";
+                return Err(Trouble::Poison(fault.to_owned()));
             }
+            None => debug!(event_id = claim.event_id, "an event was somebody else's meanwhile"),
         }
+        Ok(EventStatus::Processed)
     }
 
     async fn fail(&self, claim: &Claimed, fault: String) -> Result<EventStatus, StoreError> {

@@ -28,6 +28,9 @@ const BATCH: u32 = 10;
 /// For so long what was taken is nobody else's; none is begun that could take longer.
 const CLAIM: TimeDelta = TimeDelta::minutes(30);
 
+/// How often is looked whether a letter without an address is still true, and not too old. One whose address is told is due at once.
+const LOOK_FOR_ADDRESS: TimeDelta = TimeDelta::hours(1);
+
 /// The pause after the first, second .. failure of a letter, in minutes; the last one holds for all that follow.
 const PAUSES: [i64; 8] = [1, 5, 15, 60, 180, 360, 720, 1_440];
 
@@ -167,7 +170,9 @@ impl Outbox {
             return Ok(Try::Done);
         }
         let Some(recipient) = row.recipient.as_deref() else {
-            self.fail(&row, claim, "the account has no mail address yet".to_owned()).await?;
+            let words = "the account has no mail address yet: the site tells it with POST /api/accounts";
+            debug!(letter_id = row.id, step = row.step, "a letter waits for the address of its account");
+            self.store.let_letter_wait(claim, words, self.clock.now() + LOOK_FOR_ADDRESS).await?;
             return Ok(Try::Done);
         };
         let details: Value = serde_json::from_str(&row.details).unwrap_or_default();
@@ -205,8 +210,16 @@ impl Outbox {
         if !is_still_true(&row.step, &row.period, standing) {
             return Ok(Some("what it tells was true no longer".to_owned()));
         }
-        let is_old = claim.attempts == 1 && self.clock.now() - row.since() > self.keep_trying;
-        Ok(is_old.then(|| "it had waited longer than mail.keep_trying_days".to_owned()))
+        let is_old = self.clock.now() - row.since() > self.keep_trying;
+        Ok(match &row.recipient {
+            None if is_old => {
+                Some("no mail address of the account became known within mail.keep_trying_days".to_owned())
+            }
+            Some(_) if is_old && claim.attempts == 1 => {
+                Some("it had waited longer than mail.keep_trying_days".to_owned())
+            }
+            _ => None,
+        })
     }
 
     /// It is tried again, unless it has been tried for long enough.

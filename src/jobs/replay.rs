@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::store::{EventFilter, EventStatus, Store, StoreError};
 
 /// The most events of one call.
-const MOST: u32 = 10_000;
+pub const MOST: u32 = 10_000;
 
 /// Which events: one by its id, or all in a state since an instant.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,8 @@ pub struct Replayed {
     pub dry_run: bool,
     /// Their rows.
     pub ids: Vec<Uuid>,
+    /// Whether there are more that fit than one call takes: these are the newest.
+    pub more: bool,
 }
 
 /// Why nothing was done.
@@ -54,7 +56,7 @@ pub enum Refusal {
 /// # Errors
 /// When the request makes no sense, names no event, or the database fails; then nothing was changed.
 pub async fn replay(store: &Store, request: &Request, now: DateTime<Utc>) -> Result<Replayed, Refusal> {
-    let rows = match (&request.id, request.status, request.since) {
+    let mut rows = match (&request.id, request.status, request.since) {
         (Some(id), None, None) => {
             let found = store.event(id).await?.ok_or_else(|| Refusal::NotFound(format!("there is no event {id}")))?;
             if found.row.status == EventStatus::Conflict {
@@ -72,12 +74,14 @@ pub async fn replay(store: &Store, request: &Request, now: DateTime<Utc>) -> Res
                 return Err(Refusal::Misuse(format!("events that are {status} are not applied")));
             }
             let filter =
-                EventFilter { status: Some(status), since: Some(since), limit: MOST, ..EventFilter::default() };
+                EventFilter { status: Some(status), since: Some(since), limit: MOST + 1, ..EventFilter::default() };
             store.list_events(&filter).await?
         }
         _ => return Err(Refusal::Misuse("give `id`, or `status` and `since`".to_owned())),
     };
+    let more = rows.len() > MOST as usize;
+    rows.truncate(MOST as usize);
     let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
     let replayed = if request.dry_run { ids.len() as u64 } else { store.replay_events(&ids, now).await? };
-    Ok(Replayed { replayed, dry_run: request.dry_run, ids })
+    Ok(Replayed { replayed, dry_run: request.dry_run, ids, more })
 }

@@ -27,6 +27,9 @@ const BODIES_KEPT: TimeDelta = TimeDelta::days(400);
 /// How far back splits are asked for: sources correct what they have said.
 const SPLITS_SINCE: TimeDelta = TimeDelta::days(30);
 
+/// How long the answer to a call with an `Idempotency-Key` is kept: no caller tries again for longer.
+const KEYS_KEPT: TimeDelta = TimeDelta::days(7);
+
 /// The longest that splits may be asked for.
 const SPLITS_WITHIN: TimeDelta = TimeDelta::minutes(10);
 
@@ -64,6 +67,7 @@ impl Job for Retention {
                     let refusals = self.clock.now() - inbox::REFUSALS_KEPT;
                     self.store.prune_refusals(refusals, inbox::MOST_REFUSALS).await.map_err(retry)?;
                     self.store.prune_letters(before).await.map_err(retry)?;
+                    self.store.prune_paid_words(self.clock.now() - KEYS_KEPT).await.map_err(retry)?;
                     (runs, cycles, bodies)
                 }
             };

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::accounts::keep_address;
 use super::billing::{Cause, ensure_account, lock_account};
 use super::billing_rows::load_account;
 use super::dialect::{Tx, on};
@@ -81,9 +82,11 @@ impl Store {
         cause: &Cause,
         now: DateTime<Utc>,
     ) -> Result<Accepted, StoreError> {
+        const KNOWN: &str = "SELECT email FROM accounts WHERE user_id = $1 AND email IS NOT NULL";
         let Acceptance { user_id, email, code } = acceptance;
         let (email, key) = (email.trim(), email_key(email));
         let mut tx = self.begin().await?;
+        let is_known = on!(tx.handle(), (String,), KNOWN, [user_id], fetch_optional)?.is_some();
         ensure_account(&mut tx, user_id, Some(email), "site", now).await?;
         let inviter = match (code, invite_of(&mut tx, &key).await?) {
             (Some(code), invite) => match (owner_of_code(&mut tx, code).await?, invite) {
@@ -108,7 +111,11 @@ impl Store {
             audit::write(&mut tx, &inviter, &entry, now).await?;
         }
         if matches!(accepted, Accepted::Now { .. } | Accepted::Before { .. }) {
+            if !is_known {
+                keep_address(&mut tx, user_id, None, email, cause, now).await?;
+            }
             tx.commit().await?;
+            self.letters.notify_one();
         }
         Ok(accepted)
     }

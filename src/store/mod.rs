@@ -29,6 +29,7 @@ mod jobs;
 mod ledger;
 mod operators;
 mod outbox;
+mod paid_words;
 mod plan_wishes;
 mod postgres;
 mod references;
@@ -52,7 +53,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::DatabaseTarget;
 pub use acceptance::{Acceptance, Accepted};
-pub use accounts::{AccountRow, InviteRow};
+pub use accounts::{AccountRow, Addressed, InviteRow};
 pub use audit::{AuditRow, Entry};
 pub use billing::{Applied, Cause, Chosen, email_key};
 pub use billing_health::{BillingFlag, BillingHealth};
@@ -70,9 +71,10 @@ pub use job_runs::{Attempt, Finish, JobRun, NewRun, Origin, RunFilter, RunState}
 pub use jobs::KnownJob;
 pub use operators::{OperatorAct, OperatorRow, OperatorSession, Role, SESSIONS, SessionBounds};
 pub use outbox::{LetterBacklog, LetterClaim, LetterEnd, LetterRow, LetterState, PastDue, Reminder};
+pub use paid_words::{MarkedPaid, PaidWord, ToldBy};
 use postgres::Server;
 pub use references::PastVersion;
-pub use referrals::{Invited, MarkedPaid, ReferralSummary};
+pub use referrals::{Invited, ReferralSummary};
 pub use renewals::{DecisionRow, RenewalRow};
 use sqlite::Database;
 pub use subscriptions::{DuePage, DueSubscription};

@@ -101,8 +101,10 @@ pub struct LetterEnd {
 pub struct LetterBacklog {
     /// Letters that are not sent yet.
     pub waiting: i64,
-    /// Since when the oldest of them has waited that was never tried.
+    /// Since when the oldest of them has waited that was never tried, and knows where to go.
     pub oldest: Option<DateTime<Utc>>,
+    /// Of them, for accounts of which no address is known.
+    pub without_address: i64,
     /// Of them, tried before.
     pub failed: i64,
     /// Given up.
@@ -290,6 +292,23 @@ impl Store {
         Ok(changed)
     }
 
+    /// Lets a letter wait that cannot be sent yet, for the reason in `words`, to be looked at again at `due`: that was no try. `false`:
+    /// the claim was somebody else's meanwhile; nothing was written.
+    ///
+    /// # Errors
+    /// When the database fails; then its claim ends by itself.
+    pub async fn let_letter_wait(
+        &self,
+        claim: &LetterClaim,
+        words: &str,
+        due: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        const SQL: &str = "UPDATE outbox SET state = CASE WHEN attempts > 1 THEN 'failed' ELSE 'waiting' END, \
+             attempts = attempts - 1, error = $3, next_attempt_at = $4 WHERE id = $1 AND claims = $2 AND state = 'sending'";
+        let mut connection = self.writer().await?;
+        Ok(on!(connection.handle(), SQL, [&claim.id, claim.claims, words, due])? == 1)
+    }
+
     /// Gives back what a process that is gone had taken: on a database that nobody else writes.
     ///
     /// # Errors
@@ -323,12 +342,16 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn letter_backlog(&self) -> Result<LetterBacklog, StoreError> {
-        const WAITING: &str = "SELECT COUNT(*), MIN(CASE WHEN attempts = 0 THEN COALESCE(retried_at, created_at) END) \
-             FROM outbox WHERE next_attempt_at IS NOT NULL";
+        const WAITING: &str = "SELECT COUNT(*), MIN(CASE WHEN attempts = 0 AND NOT has_none THEN since END), \
+             COALESCE(SUM(CASE WHEN has_none THEN 1 ELSE 0 END), 0) FROM (SELECT o.attempts, \
+             COALESCE(o.retried_at, o.created_at) AS since, o.recipient IS NULL AND NOT EXISTS (SELECT 1 FROM accounts a \
+             WHERE a.user_id = o.account AND a.email IS NOT NULL) AS has_none \
+             FROM outbox o WHERE o.next_attempt_at IS NOT NULL) waiting";
         const TROUBLE: &str = "SELECT state, COUNT(*) FROM outbox WHERE state IN ('failed', 'dead') GROUP BY state";
         let mut connection = self.reader().await?;
-        let (waiting, oldest) = on!(connection.handle(), (i64, Option<DateTime<Utc>>), WAITING, [], fetch_one)?;
-        let mut backlog = LetterBacklog { waiting, oldest, ..LetterBacklog::default() };
+        let (waiting, oldest, without_address) =
+            on!(connection.handle(), (i64, Option<DateTime<Utc>>, i64), WAITING, [], fetch_one)?;
+        let mut backlog = LetterBacklog { waiting, oldest, without_address, ..LetterBacklog::default() };
         for (state, count) in on!(connection.handle(), (String, i64), TROUBLE, [], fetch_all)? {
             match state.as_str() {
                 "failed" => backlog.failed = count,

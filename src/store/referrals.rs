@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::billing::{Cause, ensure_account, lock_account};
+use super::billing::{ensure_account, lock_account};
 use super::dialect::{Tx, on};
 use super::{Store, StoreError, email_key};
 
@@ -23,19 +23,6 @@ pub enum Invited {
     Own,
     /// So many within an hour are enough; the next may be sent then.
     TooMany(DateTime<Utc>),
-}
-
-/// What came of the word that an invited account pays.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MarkedPaid {
-    /// It is paid now.
-    Paid(String),
-    /// It was before.
-    Already(String),
-    /// Nobody invited that address, or another account did.
-    Unknown,
-    /// More than one invite of that code is open: the address must be said.
-    Ambiguous,
 }
 
 /// How an account's referrals stand.
@@ -115,46 +102,6 @@ impl Store {
         Ok(Invited::New(id))
     }
 
-    /// The site says that an invited account pays. By its address; by the code alone only while one invite of that code is open, because
-    /// otherwise somebody else's would be paid.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn mark_invite_paid(
-        &self,
-        code: Option<&str>,
-        email: Option<&str>,
-        cause: &Cause,
-        now: DateTime<Utc>,
-    ) -> Result<MarkedPaid, StoreError> {
-        const BY_CODE: &str = "SELECT i.id, i.inviter FROM invites i JOIN accounts a ON a.user_id = i.inviter \
-             WHERE a.referral_code = $1 AND i.state <> 'paid' ORDER BY i.id LIMIT 2";
-        const BY_EMAIL: &str = "SELECT i.id, i.inviter FROM invites i JOIN accounts a ON a.user_id = i.inviter \
-             WHERE i.email_key = $1 AND ($2 = '' OR a.referral_code = $2)";
-        let mut tx = self.begin().await?;
-        let code = code.unwrap_or_default();
-        let found = match email.map(email_key) {
-            Some(key) => on!(tx.handle(), (String, String), BY_EMAIL, [key, code], fetch_all)?,
-            None => on!(tx.handle(), (String, String), BY_CODE, [code], fetch_all)?,
-        };
-        let [(invite, inviter)] = found.as_slice() else {
-            return Ok(if found.is_empty() { MarkedPaid::Unknown } else { MarkedPaid::Ambiguous });
-        };
-        // In the order of whoever accepts it: the account, then the invite.
-        lock_account(&mut tx, inviter).await?;
-        let is_new = set_paid(&mut tx, invite, inviter, None, true, now).await?;
-        if is_new {
-            let entry = super::audit::Entry {
-                cause: cause.clone(),
-                before: None,
-                after: Some(serde_json::json!({ "invite": invite, "state": "paid" }).to_string()),
-            };
-            super::audit::write(&mut tx, inviter, &entry, now).await?;
-        }
-        tx.commit().await?;
-        Ok(if is_new { MarkedPaid::Paid(invite.clone()) } else { MarkedPaid::Already(invite.clone()) })
-    }
-
     /// How an account's referrals stand.
     ///
     /// # Errors
@@ -189,6 +136,7 @@ async fn write_invitation(
     let details = serde_json::json!({ "referral_code": code }).to_string();
     on!(tx.handle(), SQL, [Uuid::now_v7().to_string(), inviter, id, email, details, now]).map(|_| ())
 }
+
 /// The account of an invited address pays for the first time, or its money went back. Whoever invited it earns, or loses, one credit.
 pub(super) async fn invitee_pays(tx: &mut Tx, user_id: &str, pays: bool, now: DateTime<Utc>) -> Result<(), StoreError> {
     // The one that it accepted counts, whatever address it pays from; else one of its address that nobody has accepted.

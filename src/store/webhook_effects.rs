@@ -3,8 +3,9 @@
 use chrono::{DateTime, Utc};
 
 use super::billing::apply_in;
+use super::paid_words::mark_paid_in;
 use super::webhook_events::write_mark;
-use super::{Applied, Claimed, EventStatus, Mark, Store, StoreError};
+use super::{Applied, Cause, Claimed, EventStatus, Mark, MarkedPaid, PaidWord, Store, StoreError, ToldBy};
 use crate::billing::{Effect, Event, Rules};
 
 impl Store {
@@ -39,5 +40,40 @@ impl Store {
             self.letters.notify_one();
         }
         Ok(Some(applied))
+    }
+
+    /// Lets the word of an event that an invited account pays (its code, the invited address, or both) take effect for whoever has
+    /// claimed it, and marks the event. Where it is about no invite, or nobody can tell about which, nothing is written. `None`: the
+    /// claim was somebody else's meanwhile; nothing was changed.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing changed, or (when the commit itself failed) the claim ends and a repeat finds out.
+    pub async fn apply_paid_word(
+        &self,
+        claim: &Claimed,
+        code: Option<&str>,
+        email: Option<&str>,
+        now: DateTime<Utc>,
+    ) -> Result<Option<MarkedPaid>, StoreError> {
+        let (source, event_id) = (claim.source.as_str(), claim.event_id.as_str());
+        let told_by = ToldBy::Event(source, event_id);
+        let word = PaidWord { code, email, told_at: claim.received_at, told_by };
+        let cause = Cause { actor: source.to_owned(), cause: event_id.to_owned(), request_id: None };
+        let mut tx = self.begin().await?;
+        let marked = mark_paid_in(&mut tx, &word, &cause, now).await?;
+        let (MarkedPaid::Paid(invite) | MarkedPaid::Already(invite)) = &marked else { return Ok(Some(marked)) };
+        let mark = Mark {
+            claim,
+            status: EventStatus::Processed,
+            effect: Some(serde_json::json!({ "invite": invite, "state": "paid" }).to_string()),
+            error: None,
+            next_attempt_at: None,
+            at: now,
+        };
+        if !write_mark(&mut tx, &mark).await? {
+            return Ok(None);
+        }
+        tx.commit().await?;
+        Ok(Some(marked))
     }
 }

@@ -163,6 +163,8 @@ pub struct Claimed {
     pub event_type: String,
     /// The raw body.
     pub body: Option<String>,
+    /// When it came.
+    pub received_at: DateTime<Utc>,
     /// This attempt.
     pub attempts: i32,
 }
@@ -288,7 +290,7 @@ impl Store {
                      WHERE id IN (SELECT id FROM webhook_events WHERE next_attempt_at <= $1 \
                      ORDER BY next_attempt_at, id LIMIT $3",
                     $lock,
-                    ") RETURNING id, source, event_id, event_type, body, attempts"
+                    ") RETURNING id, source, event_id, event_type, body, received_at, attempts"
                 )
             };
         }

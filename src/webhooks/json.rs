@@ -41,6 +41,23 @@ impl Envelope {
         Ok(Self { id: String::new(), event_type, created_at, value })
     }
 
+    /// Reads what came where events of one kind go: the whole event, or its `data` alone.
+    ///
+    /// # Errors
+    /// `not_json`, `event_type`.
+    pub fn read_of_kind(body: &[u8], kind: &str) -> Result<Self, Refusal> {
+        let value = parse(body)?;
+        if value.get("type").is_none() {
+            let value = serde_json::json!({ "data": value });
+            return Ok(Self { id: String::new(), event_type: kind.to_owned(), created_at: None, value });
+        }
+        let event = Self::read_of_site(body)?;
+        if event.event_type != kind {
+            return Err(Refusal::new("event_type", format!("events of the type {kind} come here, and no others")));
+        }
+        Ok(event)
+    }
+
     /// Reads the body of a delivery.
     ///
     /// # Errors

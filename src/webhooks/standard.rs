@@ -18,6 +18,9 @@ pub const TOLERANCE: TimeDelta = TimeDelta::minutes(5);
 /// Signatures of one delivery; more is no sender of ours.
 const MOST_SIGNATURES: usize = 8;
 
+/// The headers that the specification has.
+pub const HEADERS: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+
 /// Checks a delivery and gives its id; `values` gives every value of a header by its lower-case name.
 ///
 /// # Errors

@@ -43,6 +43,7 @@ mod sim_smtp;
 mod simulated_exchange;
 #[macro_use]
 mod store;
+mod accounts;
 mod cancellations;
 mod console;
 mod dunning;
@@ -52,6 +53,7 @@ mod mail_faults;
 mod manners;
 mod plans;
 mod referrals;
+mod referrals_paid;
 mod renewals_many;
 mod renewals_remote;
 mod store_billing;

@@ -1,7 +1,7 @@
 //! What the site asks for its accounts: referrals, plans, the end of a subscription. On both databases.
 
 use bellwether::billing::Confirmation;
-use bellwether::store::{Acceptance, Accepted, Cause, Invited, MarkedPaid, RenewalRow};
+use bellwether::store::{Acceptance, Accepted, Cause, Invited, MarkedPaid, PaidWord, RenewalRow, ToldBy};
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -63,8 +63,10 @@ async fn a_word_that_somebody_pays_is_kept_once(engine: Engine) {
     for email in ["a@example.com", "b@example.com"] {
         store.invite("u1", email, 9, now).await.unwrap();
     }
-    let mark =
-        async |code: Option<&str>, email: Option<&str>| store.mark_invite_paid(code, email, &cause, now).await.unwrap();
+    let mark = async |code: Option<&str>, email: Option<&str>| {
+        let word = PaidWord { code, email, told_at: now, told_by: ToldBy::Call };
+        store.mark_invite_paid(&word, &cause, now).await.unwrap()
+    };
     assert_eq!(mark(Some(&code), None).await, MarkedPaid::Ambiguous);
     assert_eq!(mark(Some(&other), Some("b@example.com")).await, MarkedPaid::Unknown);
     assert_eq!(mark(None, None).await, MarkedPaid::Unknown);

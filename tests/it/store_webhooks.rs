@@ -194,7 +194,39 @@ macro_rules! on_both_engines {
 on_both_engines!(
     many_are_taken_in_at_once_and_each_counts_once,
     a_thousand_are_taken_in_by_one_transaction,
+    what_one_call_does_not_take_is_told,
     what_is_claimed_is_marked_by_its_claim_only,
     refusals_and_bodies_are_forgotten_ids_never,
     d2_racing_deliveries_have_one_winner,
 );
+
+/// A call takes the newest ten thousand, and says that there are others.
+async fn what_one_call_does_not_take_is_told(engine: crate::harness::Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let events: Vec<_> = (0..10_001).map(|n| new(&format!("WH-{n}"), "body")).collect();
+    for some in events.chunks(2_000) {
+        store.take_in(some).await.unwrap();
+    }
+    database.execute("UPDATE webhook_events SET status = 'dead', next_attempt_at = NULL".to_owned()).await;
+    store.close().await;
+    // With it goes the lock on the file.
+    drop(store);
+    let directory = tempfile::tempdir().unwrap();
+    let (folder, url) = (directory.path().to_owned(), database.url.clone());
+    let replay = async |more: &'static [&'static str]| {
+        let (folder, url) = (folder.clone(), url.clone());
+        let said = tokio::task::spawn_blocking(move || {
+            let arguments =
+                [&["webhooks", "replay", "--status", "dead", "--since", "2027-01-01T00:00:00Z"], more].concat();
+            crate::commands::bellwether(&folder, &arguments, &[("DATABASE_URL", &url)])
+        });
+        String::from_utf8(said.await.unwrap().stdout).unwrap()
+    };
+    let said: serde_json::Value = serde_json::from_str(&replay(&["--dry-run", "--json"]).await).unwrap();
+    assert_eq!((&said["replayed"], &said["more"]), (&10_000.into(), &true.into()));
+    let said = replay(&[]).await;
+    assert!(said.contains("10000 events wait") && said.contains("there are more"), "{said}");
+    let said = replay(&[]).await;
+    assert!(said.contains("1 events wait") && !said.contains("there are more"), "{said}");
+}

@@ -82,12 +82,13 @@ fn path_parameters(path: &str) -> Vec<Value> {
 
 fn parameter(parameter: &Parameter) -> Value {
     let Parameter { name, form, about, required } = parameter;
-    json!({"name": name, "in": "query", "required": required, "description": about, "schema": schema_of(*form)})
+    let place = if matches!(form, Form::Header) { "header" } else { "query" };
+    json!({"name": name, "in": place, "required": required, "description": about, "schema": schema_of(*form)})
 }
 
 fn schema_of(form: Form) -> Value {
     match form {
-        Form::Text => json!({"type": "string"}),
+        Form::Text | Form::Header => json!({"type": "string"}),
         Form::Whole => json!({"type": "integer", "minimum": 0}),
         Form::Number => json!({"type": "number"}),
         Form::Flag => json!({"type": "boolean"}),

@@ -15,7 +15,7 @@ pub struct Operation {
     pub access: Access,
 }
 
-/// A parameter of the query.
+/// A parameter of the query, or a header.
 pub struct Parameter {
     pub name: &'static str,
     pub form: Form,
@@ -33,6 +33,8 @@ pub enum Form {
     Date,
     Instant,
     OneOf(&'static [&'static str]),
+    /// A header, not of the query.
+    Header,
 }
 
 /// An answer that is no error.
@@ -238,6 +240,13 @@ pub const OPERATIONS: &[Operation] = &[
         summary: "Reminds of payments that are late", parameters: &[], body: Some("ProcessRenewals"),
         answers: plain!("Anything"), access: Access::Cron,
     },
+    Operation {
+        answers: &[
+            Answer { status: 200, about: "The account was known.", media: &[("application/json", "Anything")] },
+            Answer { status: 201, about: "The account was made.", media: &[("application/json", "Anything")] },
+        ],
+        ..tell_site("/api/accounts", "tellAddress", "Where the holder of an account is written to; the account is made where there is none", "Address")
+    },
     ask_site("/api/billing/current-plan", "currentPlan", "What the account may use now"),
     tell_site("/api/billing/cancel", "cancelPlan", "The account holder wants no next period; what is paid for stays", "UserId"),
     tell_site("/api/billing/auto-renew", "autoRenew", "Whether the subscription goes on; `false` is the same as cancel", "AutoRenew"),
@@ -252,7 +261,10 @@ pub const OPERATIONS: &[Operation] = &[
     ask_site("/api/referrals/summary", "referralSummary", "What came of the account's invitations"),
     tell_site("/api/referrals/invite", "invite", "Invites somebody", "Invite"),
     tell_site("/api/referrals/accept", "acceptInvite", "Somebody who was invited, or came by a link, has become an account", "Accept"),
-    tell_site("/api/referrals/webhook/mark-paid", "markReferralPaid", "Somebody who was invited has paid", "MarkPaid"),
+    Operation {
+        parameters: &[optional("Idempotency-Key", Form::Header, "The same call under the same key has the same answer, for 7 days; another one under it is 422")],
+        ..tell_site("/api/referrals/webhook/mark-paid", "markReferralPaid", "Somebody who was invited has paid; also as an event under a Standard Webhooks signature", "MarkPaid")
+    },
     deliver("/paypal/webhook", "paypalWebhook", "An event of PayPal, under its signature; 200 once it is durable"),
     deliver("/api/webhooks/paypal", "paypalWebhookByOtherPath", "The same"),
     deliver("/api/billing/paypal-webhook", "paypalWebhookByOlderPath", "The same"),
@@ -333,7 +345,7 @@ pub const OPERATIONS: &[Operation] = &[
     ]),
     Operation {
         method: "post", body: Some("Anything"),
-        ..inbox("/api/v1/webhooks/replay", "replayWebhooks", "Applies events again: `id`, or `status` and `since`; `dry_run`", &[])
+        ..inbox("/api/v1/webhooks/replay", "replayWebhooks", "Applies events again: `id`, or `status` and `since` (the newest 10,000; `more` where there are others); `dry_run`", &[])
     },
     inbox("/api/v1/webhooks/{id}", "webhook", "One event, with what was sent and what it did", &[]),
     mail("/api/v1/outbox", "letters", "Letters, oldest first, and what waits", &[

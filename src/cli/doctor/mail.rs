@@ -24,6 +24,7 @@ pub(super) async fn checks(config: &Config, clock: &SharedClock) -> anyhow::Resu
     Ok(vec![
         check("configuration", Ok(configuration(config))),
         check("backlog", waiting(&backlog, config, clock)),
+        check("addresses", addresses(&backlog)),
         check("given up", given_up(&backlog)),
         check("server", server(config, clock).await),
     ])
@@ -54,6 +55,15 @@ fn waiting(backlog: &LetterBacklog, config: &Config, clock: &SharedClock) -> Res
         Some(_) => "see the check of the server below; is a daemon running (bellwether status)?",
     };
     Err((found, fix.to_owned()))
+}
+
+fn addresses(backlog: &LetterBacklog) -> Result<String, (String, String)> {
+    if backlog.without_address == 0 {
+        return Ok("each letter that waits has one".to_owned());
+    }
+    let fix = "let the site tell it: POST /api/accounts {\"user_id\", \"email\"} (docs/billing.md, Accounts and referrals); \
+         `bellwether outbox ls --state waiting` names the accounts";
+    Err((format!("{} letters wait for the address of their account", backlog.without_address), fix.to_owned()))
 }
 
 fn given_up(backlog: &LetterBacklog) -> Result<String, (String, String)> {

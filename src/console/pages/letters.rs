@@ -49,6 +49,7 @@ pub async fn list(visit: Data<&Arc<Visit>>) -> Result<Response> {
         Block::Facts(vec![
             ("Wait", Cell::text(backlog.waiting.to_string())),
             ("Of these, tried before", Cell::text(backlog.failed.to_string())),
+            ("For an address of their account", Cell::text(backlog.without_address.to_string())),
             ("Given up", Cell::text(backlog.dead.to_string())),
             ("The oldest never tried", visit.maybe_time(backlog.oldest)),
         ]),
