@@ -1,7 +1,7 @@
 //! How many webhooks a second are verified, stored durably and acknowledged: `bench/webhooks` runs it.
 //!
-//! `cargo bench --bench webhooks -- sqlite:FILE|postgres://.. CONNECTIONS WEBHOOKS`: the whole daemon on loopback, each delivery signed
-//! and of its own id, the certificate from a simulated PayPal; beside it, in the same run, a loop that writes as many bytes and flushes
+//! `cargo bench --bench webhooks -- sqlite:FILE|postgres://.. CONNECTIONS WEBHOOKS [captures]`: the whole daemon on loopback, each delivery signed
+//! and of its own id (of a kind that nothing follows from, or payments of as many accounts), the certificate from a simulated PayPal; beside it, in the same run, a loop that writes as many bytes and flushes
 //! them to the disk one by one.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
@@ -32,13 +32,16 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     match arguments[..] {
         [url, connections, webhooks] => {
-            runtime.block_on(measure(url, connections.parse().unwrap(), webhooks.parse().unwrap()));
+            runtime.block_on(measure(url, connections.parse().unwrap(), webhooks.parse().unwrap(), false));
+        }
+        [url, connections, webhooks, "captures"] => {
+            runtime.block_on(measure(url, connections.parse().unwrap(), webhooks.parse().unwrap(), true));
         }
         _ => println!("bench/webhooks says what to ask of it"),
     }
 }
 
-async fn measure(url: &str, connections: usize, webhooks: usize) {
+async fn measure(url: &str, connections: usize, webhooks: usize, money: bool) {
     bellwether::ops::telemetry::install("warn", false, false);
     let clock: SharedClock = SystemClock::start();
     let paypal = SimPayPal::start(Arc::clone(&clock)).await;
@@ -50,7 +53,7 @@ async fn measure(url: &str, connections: usize, webhooks: usize) {
     }
     let environment: Environment = settings.into_iter().collect();
     let daemon = Daemon::start(Config::load(None, &environment).unwrap(), clock).await.unwrap();
-    let requests: Arc<Vec<Vec<u8>>> = Arc::new((0..webhooks).map(|n| request(&paypal, n)).collect());
+    let requests: Arc<Vec<Vec<u8>>> = Arc::new((0..webhooks).map(|n| request(&paypal, n, money)).collect());
     let bytes = requests[0].len();
     let next = Arc::new(AtomicUsize::new(0));
     let began = Instant::now();
@@ -72,10 +75,18 @@ async fn measure(url: &str, connections: usize, webhooks: usize) {
 }
 
 /// A whole request: a fresh event of its own id, signed now.
-fn request(paypal: &SimPayPal, n: usize) -> Vec<u8> {
-    let id = format!("WH-{}-{n}", uuid::Uuid::now_v7().simple());
-    let resource = json!({"id": format!("P-{n}"), "state": "CREATED", "note": "x".repeat(700)});
-    let body = sim_paypal::event(&id, "BILLING.PLAN.CREATED", chrono::Utc::now(), resource).to_string().into_bytes();
+fn request(paypal: &SimPayPal, n: usize, money: bool) -> Vec<u8> {
+    let (id, now) = (format!("WH-{}-{n}", uuid::Uuid::now_v7().simple()), chrono::Utc::now());
+    let (kind, resource) = if money {
+        let amount = json!({"value": "79.99", "currency_code": "USD"});
+        let custom = format!("gold_monthly_{}_u{id}", now.timestamp());
+        let resource = json!({"id": format!("C-{id}"), "status": "COMPLETED", "amount": amount, "custom_id": custom,
+            "create_time": now.to_rfc3339(), "note": "x".repeat(500)});
+        ("PAYMENT.CAPTURE.COMPLETED", resource)
+    } else {
+        ("BILLING.PLAN.CREATED", json!({"id": format!("P-{n}"), "state": "CREATED", "note": "x".repeat(700)}))
+    };
+    let body = sim_paypal::event(&id, kind, now, resource).to_string().into_bytes();
     let signed = paypal.sign(&body);
     let headers: String = signed.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let head =
