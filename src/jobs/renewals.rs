@@ -196,10 +196,10 @@ impl Renewals {
         }
         let limit = left.saturating_add(renewed.summary.failed);
         for due in self.store.due_subscriptions(DuePage { at, after: None, limit }).await? {
-            if !renewed.failed.contains(&due.id) {
-                if let Some(outcome) = self.process_one(&due, request).await {
-                    renewed.count(outcome, false);
-                }
+            if !renewed.failed.contains(&due.id)
+                && let Some(outcome) = self.process_one(&due, request).await
+            {
+                renewed.count(outcome, false);
             }
         }
         Ok(())
