@@ -49,9 +49,9 @@ pub async fn process_renewals(app: Data<&Arc<App>>, request: &Request, body: Bod
         let (run_id, renewed) = run(&app, limit).await?;
         (Some(run_id), renewed)
     };
+    // What could not be decided about, or was not reached, stays due, and whoever looks at nothing else is told.
+    let success = renewed.fault().is_none();
     let Renewed { summary, results, .. } = renewed;
-    // What could not be decided about stays due, and whoever looks at nothing else is told.
-    let success = summary.failed == 0;
     let answer = Answer { success, dry_run: asked.dry_run, run_id, summary, count: results.len(), results };
     Ok(respond_now(&answer))
 }

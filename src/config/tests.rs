@@ -156,34 +156,26 @@ fn an_origin_is_scheme_host_and_port_and_never_every_site() {
     "#);
 }
 
+/// As little as production takes.
+const PRODUCTION: &[(&str, &str)] = &[
+    ("ENVIRONMENT", "production"),
+    ("CRON_SECRET", "0123456789abcdefghijklmnopqrstuv"),
+    ("SECRET_KEY", "0123456789abcdefghijklmnopqrstuv"),
+    ("ALLOWED_HOSTS", "api.example.com"),
+    ("BELLWETHER_INGEST__PROVIDER", "massive"),
+    ("BELLWETHER_INGEST__MASSIVE__API_KEY", "k"),
+];
+
 #[test]
 fn in_production_pages_of_a_developers_machine_may_not_read() {
-    let random = "0123456789abcdefghijklmnopqrstuv";
-    let production = [
-        ("ENVIRONMENT", "production"),
-        ("CRON_SECRET", random),
-        ("SECRET_KEY", random),
-        ("ALLOWED_HOSTS", "api.example.com"),
-        ("BELLWETHER_INGEST__PROVIDER", "massive"),
-        ("BELLWETHER_INGEST__MASSIVE__API_KEY", "k"),
-    ];
-    assert_eq!(load("", &production).unwrap().http.cors_origins, [""; 0]);
-    let said = [&production[..], &[("FRONTEND_URL", "https://site.example")]].concat();
+    assert_eq!(load("", PRODUCTION).unwrap().http.cors_origins, [""; 0]);
+    let said = [PRODUCTION, &[("FRONTEND_URL", "https://site.example")]].concat();
     assert_eq!(load("", &said).unwrap().http.cors_origins, ["https://site.example"]);
 }
 
 #[test]
 fn production_that_uses_paypal_says_whose() {
-    let random = "0123456789abcdefghijklmnopqrstuv";
-    let production = [
-        ("ENVIRONMENT", "production"),
-        ("CRON_SECRET", random),
-        ("SECRET_KEY", random),
-        ("ALLOWED_HOSTS", "api.example.com"),
-        ("BELLWETHER_INGEST__PROVIDER", "massive"),
-        ("BELLWETHER_INGEST__MASSIVE__API_KEY", "k"),
-        ("PAYPAL_WEBHOOK_ID", "7BE12345XW678901M"),
-    ];
+    let production = [PRODUCTION, &[("PAYPAL_WEBHOOK_ID", "7BE12345XW678901M")]].concat();
     insta::assert_snapshot!(load("", &production).unwrap_err(), @"paypal.environment (default): production must say whose PayPal it is: by default it is the sandbox; fix: set PAYPAL_ENV=live (or sandbox, where nothing is real)");
     for said in ["live", "sandbox"] {
         assert!(load("", &[&production[..], &[("PAYPAL_ENV", said)]].concat()).is_ok());

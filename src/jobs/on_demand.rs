@@ -65,14 +65,17 @@ impl RenewalsOnDemand {
         let (renewals, ledger) = (Arc::clone(&self.renewals), self.ledger.clone());
         let work = self.runs.spawn(async move {
             let renewed = renewals.process(Request { run_id, limit, due_by, dry_run: false }, &stop).await;
-            match (&renewed, living.cancelled_by()) {
-                (Ok(_), Some(by)) => ledger.finish_cancelled(&ticket, by).await,
-                (Ok(renewed), None) if renewed.summary.failed > 0 => {
-                    let fault = JobError::Fail(renewed.not_decided()).with(renewed.report());
-                    ledger.finish(&ticket, Err(fault)).await;
-                }
-                (Ok(renewed), None) => ledger.finish(&ticket, Ok(renewed.report())).await,
-                (Err(fault), _) => ledger.finish(&ticket, Err(JobError::Fail(fault.to_string()))).await,
+            let result = match &renewed {
+                Ok(renewed) => match renewed.fault() {
+                    Some(message) => Err(JobError::Fail(message).with(renewed.report())),
+                    None => Ok(renewed.report()),
+                },
+                Err(fault) => Err(JobError::Fail(fault.to_string())),
+            };
+            let stopped = renewed.as_ref().is_ok_and(Renewed::is_stopped);
+            match living.cancelled_by().filter(|_| stopped) {
+                Some(by) => ledger.finish_cancelled(&ticket, by).await,
+                None => ledger.finish(&ticket, result).await,
             }
             renewed
         });

@@ -121,6 +121,8 @@ pub struct Renewed {
     pub results: Vec<Outcome>,
     /// Keys of those that could not be decided about.
     failed: HashSet<String>,
+    /// It was told to stop, and did with some left.
+    stopped: bool,
 }
 
 impl Renewals {
@@ -156,6 +158,7 @@ impl Renewals {
         }
         let looked_at = if request.dry_run { renewed.summary.processed } else { renewed.summary.failed };
         renewed.summary.remaining = (due - i64::from(looked_at)).max(0);
+        renewed.stopped = stop.is_cancelled() && renewed.summary.remaining > 0;
         if !request.dry_run {
             if let Ok(health) = self.store.billing_health(self.clock.now()).await {
                 metrics::strays(health.ownerless, health.unbooked);
@@ -360,9 +363,19 @@ impl Renewed {
         }
     }
 
-    /// That some could not be decided about.
-    pub fn not_decided(&self) -> String {
-        format!("{} subscriptions could not be decided about", self.summary.failed)
+    /// Why it did not go well, where it did not.
+    pub fn fault(&self) -> Option<String> {
+        let Summary { failed, remaining, .. } = self.summary;
+        match (self.stopped, failed) {
+            (true, _) => Some(format!("it was told to stop, and {remaining} subscriptions are left")),
+            (false, 1..) => Some(format!("{failed} subscriptions could not be decided about")),
+            (false, 0) => None,
+        }
+    }
+
+    /// Whether it was told to stop, and did with some left.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
     }
 
     /// The report of the run in the ledger.
@@ -388,7 +401,10 @@ impl Job for Renewals {
             }
             let request = Request { run_id: context.id, limit: self.limit, due_by: None, dry_run: false };
             let renewed = self.process(request, &context.stop).await.map_err(retry)?;
-            let Summary { failed, remaining, .. } = renewed.summary;
+            if let Some(message) = renewed.fault() {
+                return Err(JobError::Retry { after: None, message }.with(renewed.report()));
+            }
+            let remaining = renewed.summary.remaining;
             if remaining > 0 && renewed.decided() >= self.limit {
                 warn!(remaining, limit = self.limit, "subscriptions are left for the next run; raise renewals.limit");
             } else if remaining > 0 {
@@ -396,10 +412,6 @@ impl Job for Renewals {
                     remaining,
                     "subscriptions are left for the next run: others were at them, or they came due meanwhile"
                 );
-            }
-            if failed > 0 {
-                let fault = JobError::Retry { after: None, message: renewed.not_decided() };
-                return Err(fault.with(renewed.report()));
             }
             Ok(renewed.report())
         })

@@ -24,15 +24,7 @@ impl Store {
     ) -> Result<Option<Applied>, StoreError> {
         let mut tx = self.begin().await?;
         let applied = apply_in(&mut tx, event, rules, now).await?;
-        let mark = Mark {
-            claim,
-            status: EventStatus::Processed,
-            effect: Some(describe(&applied)),
-            error: None,
-            next_attempt_at: None,
-            at: now,
-        };
-        if !write_mark(&mut tx, &mark).await? {
+        if !write_mark(&mut tx, &processed(claim, describe(&applied), now)).await? {
             return Ok(None);
         }
         tx.commit().await?;
@@ -62,18 +54,17 @@ impl Store {
         let mut tx = self.begin().await?;
         let marked = mark_paid_in(&mut tx, &word, &cause, now).await?;
         let (MarkedPaid::Paid(invite) | MarkedPaid::Already(invite)) = &marked else { return Ok(Some(marked)) };
-        let mark = Mark {
-            claim,
-            status: EventStatus::Processed,
-            effect: Some(serde_json::json!({ "invite": invite, "state": "paid" }).to_string()),
-            error: None,
-            next_attempt_at: None,
-            at: now,
-        };
-        if !write_mark(&mut tx, &mark).await? {
+        let effect = serde_json::json!({ "invite": invite, "state": "paid" }).to_string();
+        if !write_mark(&mut tx, &processed(claim, effect, now)).await? {
             return Ok(None);
         }
         tx.commit().await?;
         Ok(Some(marked))
     }
+}
+
+/// It took effect, this one.
+fn processed(claim: &Claimed, effect: String, at: DateTime<Utc>) -> Mark<'_> {
+    let (status, effect) = (EventStatus::Processed, Some(effect));
+    Mark { claim, status, effect, error: None, next_attempt_at: None, at }
 }

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{Engine, Running, World, eventually, instant};
+use crate::harness::{Engine, OPERATOR, Running, World, eventually, instant};
+use crate::renewals::subscription;
 use crate::sim_paypal::{Trouble, subscription_payment};
 use crate::store_billing::{activated, rules, sale};
 use crate::webhooks::world_with_paypal;
@@ -245,6 +246,64 @@ async fn what_another_run_has_decided_meanwhile_is_not_told_as_paid() {
     let (slower, faster) = tokio::join!(renew(&running, false), faster);
     assert_eq!((&faster["summary"]["past_due"], &faster["count"]), (&json!(1), &json!(1)), "{faster}");
     assert_eq!((&slower["summary"]["paid"], &slower["count"]), (&json!(0), &json!(0)), "{slower}");
+    running.stop().await;
+}
+
+/// A run that is told to end stops after the page that it is at, at night and by hand; the ledger says that it was ended, and what is
+/// left is due.
+#[tokio::test]
+async fn a_run_that_is_told_to_end_is_ended_and_not_well() {
+    let settings = [("CRON_SECRET", SECRET), ("OPERATOR_TOKEN", OPERATOR), ("BELLWETHER_RENEWALS__BATCH", "1")];
+    let (world, paypal) = world_with_paypal(Engine::Sqlite, &settings).await;
+    let running = world.start().await;
+    running.stats().await;
+    let store = &running.daemon.store;
+    for event in [
+        activated("I-A", "2027-05-01T04:59:00Z", "gold_monthly_1_a"),
+        sale("S1-a", "I-A", "2027-05-01T05:00:00Z", "79.99"),
+    ] {
+        store.apply_event(&event, &rules(), world.clock_now()).await.unwrap();
+    }
+    world.database.execute(subscription("b", "canceled", false, instant("2027-06-01T06:00:00Z"))).await;
+    paypal.state().payments.insert("I-A".to_owned(), Vec::new());
+    let silence =
+        || paypal.state().troubles = vec![Trouble::SilenceAfterSuccess(std::time::Duration::from_secs(1))].into();
+    let asked = async |link: &str| {
+        let path = format!("/v1/billing/subscriptions/{link}");
+        eventually("PayPal is asked", async || paypal.calls_of(&path) == 1).await;
+        let run = world.ledger(&running, "renewals").await.pop().unwrap().id;
+        let (status, answer) = running.operate(&format!("/api/v1/runs/{run}/cancel"), Some(json!({}))).await;
+        assert_eq!(status, 200, "{answer}");
+    };
+    let left = "SELECT user_id || ' ' || status FROM subscriptions WHERE user_id = 'b'";
+    silence();
+    let (answer, ()) = tokio::join!(renew(&running, false), asked("I-A"));
+    assert_eq!((&answer["success"], &answer["summary"]["remaining"]), (&json!(false), &json!(1)), "{answer}");
+    assert_eq!(world.database.query(left).await, ["b canceled"], "it is left");
+    let run = world.ledger(&running, "renewals").await.pop().unwrap();
+    assert_eq!((run.state, run.origin.name()), (RunState::Cancelled, "api"));
+    // The night, in the same way.
+    for event in [
+        activated("I-C", "2027-05-02T04:59:00Z", "gold_monthly_1_c"),
+        sale("S1-c", "I-C", "2027-05-02T05:00:00Z", "79.99"),
+    ] {
+        store.apply_event(&event, &rules(), world.clock_now()).await.unwrap();
+    }
+    paypal.state().payments.insert("I-C".to_owned(), Vec::new());
+    let later = "UPDATE subscriptions SET next_action_at = '2027-06-02T06:00:00+00:00' WHERE user_id = 'b'";
+    world.database.execute(later.to_owned()).await;
+    silence();
+    world.clock.advance_to(instant("2027-06-02T07:00:00Z"));
+    asked("I-C").await;
+    eventually("the night has ended", async || {
+        world
+            .ledger(&running, "renewals")
+            .await
+            .iter()
+            .any(|run| run.origin.name() == "scheduled" && run.state == RunState::Cancelled)
+    })
+    .await;
+    assert_eq!(world.database.query(left).await, ["b canceled"]);
     running.stop().await;
 }
 
