@@ -221,10 +221,11 @@ impl WriteBehind {
     async fn save(&self, cycle: &KeptCycle, newest: Option<&KeptCycle>) -> Result<(), StoreError> {
         let started = self.clock.monotonic();
         let known = newest.into_iter().flat_map(|newest| &newest.quotes);
-        let newer: HashMap<&str, &Quote> = known.map(|kept| (kept.symbol.as_str(), &kept.quote)).collect();
-        let quotes = cycle.quotes.iter().map(|kept| (kept.symbol.as_str(), &kept.quote));
-        let quotes: Vec<_> =
-            quotes.filter(|(symbol, quote)| newer.get(symbol).is_none_or(|newer| newer.at < quote.at)).collect();
+        let newer: HashMap<&str, &Quote> = known.map(|kept| (&*kept.symbol, &kept.quote)).collect();
+        let quotes = cycle.quotes.iter().map(|kept| (&kept.symbol, &kept.quote));
+        let quotes: Vec<_> = quotes
+            .filter(|(symbol, quote)| newer.get(symbol.as_ref()).is_none_or(|newer| newer.at < quote.at))
+            .collect();
         let points: Vec<_> = cycle.points().collect();
         self.store.save_cycle(&cycle.head, &points, &quotes).await?;
         metrics::cycle_stored(self.clock.monotonic().saturating_sub(started));

@@ -1,6 +1,7 @@
 //! Conformance: every method of the store does the same on both engines, and the two schemas are one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether::calendar::Written;
@@ -412,8 +413,9 @@ async fn a_cycle_is_kept_whole_and_a_quote_never_goes_back(engine: Engine) {
     let (early, late) = (instant(SLOT), instant(SLOT) + TimeDelta::seconds(180));
     let (first, second) = (cycle(early), cycle(late));
     let (old, new) = (quote(early, 10_000), quote(late, 20_000));
-    store.save_cycle(&second, &[], &[("AAPL", &new), ("BRK.A", &new)]).await.unwrap();
-    store.save_cycle(&first, &[], &[("AAPL", &old), ("MSFT", &old)]).await.unwrap();
+    let [apple, berkshire, microsoft] = ["AAPL", "BRK.A", "MSFT"].map(Arc::<str>::from);
+    store.save_cycle(&second, &[], &[(&apple, &new), (&berkshire, &new)]).await.unwrap();
+    store.save_cycle(&first, &[], &[(&apple, &old), (&microsoft, &old)]).await.unwrap();
     store.save_cycle(&first, &[], &[]).await.unwrap();
     let record = |head: &CycleHead| {
         let CycleHead { cycle, delayed, cause, .. } = head.clone();
@@ -433,8 +435,8 @@ async fn a_cycle_is_kept_whole_and_a_quote_never_goes_back(engine: Engine) {
     let expected = [("AAPL", new, &second_id), ("BRK.A", new, &second_id), ("MSFT", old, &first_id)];
     let expected = expected.map(|(symbol, quote, cycle)| (symbol.to_owned(), (quote, cycle.clone())));
     assert_eq!(quotes, BTreeMap::from(expected));
-    let many: Vec<String> = (0..7_019).map(|n| format!("S{n}")).collect();
-    let many: Vec<_> = many.iter().map(|symbol| (symbol.as_str(), &new)).collect();
+    let many: Vec<Arc<str>> = (0..7_019).map(|n| format!("S{n}").into()).collect();
+    let many: Vec<_> = many.iter().map(|symbol| (symbol, &new)).collect();
     store.save_cycle(&cycle(late + TimeDelta::seconds(180)), &[], &many).await.unwrap();
     assert_eq!(store.quotes().await.unwrap().len(), 7_022);
     assert_eq!(store.prune_cycles(late + TimeDelta::days(1)).await.unwrap(), 2, "the newest cycle stays");

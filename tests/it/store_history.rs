@@ -1,5 +1,7 @@
 //! Conformance of what the store keeps of the past.
 
+use std::sync::Arc;
+
 use bellwether::market::codec::{CycleHead, decode_points, encode_bars, encode_track};
 use bellwether::market::{Bar, DailyBar, MarketDay, Point, QUARTER_HOUR, Split, SplitFactor};
 use bellwether::store::{Store, SymbolSession};
@@ -54,9 +56,10 @@ async fn the_points_of_a_cycle_are_kept_once_and_read_in_order(engine: Engine) {
     let store = database.store().await;
     let first = instant("2027-03-15T13:30:00Z");
     let slots: Vec<_> = (0..25).map(|n| first + TimeDelta::seconds(180) * n).collect();
+    let microsoft = Arc::<str>::from("MSFT");
     for (n, slot) in slots.iter().enumerate().rev() {
         let points = [("MSFT", point(*slot, n as i64 + 1)), ("BRK.A", point(*slot, 7_123_455_000))];
-        store.save_cycle(&head(*slot, SESSION, n as i64), &points, &[("MSFT", &quote(*slot, 5))]).await.unwrap();
+        store.save_cycle(&head(*slot, SESSION, n as i64), &points, &[(&microsoft, &quote(*slot, 5))]).await.unwrap();
     }
     let again = head(slots[3], SESSION, 99);
     store.save_cycle(&again, &[("MSFT", point(slots[3], 77))], &[]).await.unwrap();

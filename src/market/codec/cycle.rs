@@ -1,5 +1,7 @@
 //! A whole cycle in one piece: what the journal keeps until the database has it.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +26,7 @@ pub struct CycleHead {
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeptQuote {
     /// Its symbol.
-    pub symbol: String,
+    pub symbol: Arc<str>,
     /// The quote.
     pub quote: Quote,
 }
@@ -90,12 +92,12 @@ impl KeptCycle {
     /// The points of its session: the quotes that were news of it.
     pub fn points(&self) -> impl Iterator<Item = (&str, Point)> {
         let fresh = self.quotes.iter().filter(|kept| !kept.quote.flags.contains(QuoteFlags::NOT_REFRESHED));
-        fresh.map(|kept| (kept.symbol.as_str(), Point::of(&kept.quote)))
+        fresh.map(|kept| (&*kept.symbol, Point::of(&kept.quote)))
     }
 }
 
 fn read_quote(reader: &mut Reader<'_>, epoch: i64) -> Result<KeptQuote, Damaged> {
-    let symbol = reader.text()?.to_owned();
+    let symbol = reader.text()?.into();
     let at = DateTime::<Utc>::from_timestamp_micros(epoch.wrapping_sub(reader.signed()?));
     let at = at.ok_or(Damaged("a quote has no time"))?;
     let price = reader.signed()?;

@@ -102,7 +102,7 @@ proptest! {
         let bytes = KeptCycle::encode(&head(), quotes.iter().map(|(symbol, quote)| (symbol.as_str(), quote)));
         let kept = KeptCycle::decode(&bytes).unwrap();
         prop_assert_eq!(&kept.head, &head());
-        let back: Vec<_> = kept.quotes.into_iter().map(|kept| (kept.symbol, kept.quote)).collect();
+        let back: Vec<_> = kept.quotes.into_iter().map(|kept| (kept.symbol.to_string(), kept.quote)).collect();
         prop_assert_eq!(back, quotes);
     }
 
