@@ -25,7 +25,7 @@ use crate::config::{Config, Stage};
 use crate::console::{self, Console};
 use crate::ingest::SharedUniverse;
 use crate::ingest::providers::{self, FetchError};
-use crate::jobs::{self, MarketData, RecoverError, Renewals, Retention, UniverseFault, UniverseKeeper};
+use crate::jobs::{self, KeepError, MarketData, Renewals, Retention, UniverseFault, UniverseKeeper};
 use crate::metrics;
 use crate::ops::calendars::{self, CalendarFault, CalendarKeeper};
 use crate::ops::{descriptors, systemd};
@@ -87,13 +87,13 @@ pub enum StartError {
     PayPal(#[from] PayPalError),
     /// What the daemon before had shown and not stored.
     #[error(transparent)]
-    Recover(RecoverError),
+    Recover(KeepError),
 }
 
-impl From<RecoverError> for StartError {
-    fn from(fault: RecoverError) -> Self {
+impl From<KeepError> for StartError {
+    fn from(fault: KeepError) -> Self {
         match fault {
-            RecoverError::Store(fault) => Self::Store(fault),
+            KeepError::Store(fault) => Self::Store(fault),
             fault => Self::Recover(fault),
         }
     }

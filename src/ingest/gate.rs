@@ -63,6 +63,8 @@ pub fn gate(
         };
         let quote = match quote {
             Some(quote) if quote.at >= session_start => {
+                // A node of the provider that lags takes nothing back.
+                let quote = known.filter(|known| known.at > quote.at).map_or(quote, refreshed);
                 gated.fresh.push(index);
                 gated.learned.push(index);
                 gated.newest = gated.newest.max(Some(quote.at));
@@ -115,6 +117,12 @@ pub fn not_refreshed(mut quote: Quote) -> Quote {
     quote
 }
 
+/// The same quote, which the provider has answered for again.
+fn refreshed(mut quote: Quote) -> Quote {
+    quote.flags.0 &= !QuoteFlags::NOT_REFRESHED.0;
+    quote
+}
+
 /// A price above zero and a time of its own make a quote; everything else may be unknown.
 fn admit(words: &RawQuote, now: DateTime<Utc>) -> Option<Quote> {
     let price = words.price.and_then(Price::from_decimal)?;
@@ -139,4 +147,53 @@ fn admit(words: &RawQuote, now: DateTime<Utc>) -> Option<Quote> {
         quote.flags.insert(QuoteFlags::MOVED_OVER_25_PERCENT);
     }
     Some(quote)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::market::{Columns, Cycle};
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
+    }
+
+    fn said(second: i64, price: f64) -> RawQuote {
+        RawQuote { at: Some(at(second)), price: Some(price), ..RawQuote::default() }
+    }
+
+    /// The state after a cycle that brought `raw` for the only symbol.
+    fn after(universe: &Arc<Universe>, raw: RawQuote, previous: Option<&Snapshot>) -> (Gated, Snapshot) {
+        let gated = gate(universe, &[Some(raw)], previous, at(0), at(1_000));
+        let cycle = Cycle {
+            id: Uuid::nil(),
+            slot: at(0),
+            source: "test".to_owned(),
+            simulated: true,
+            as_of: at(0),
+            finished_at: at(0),
+            expected: 1,
+            fresh: 1,
+            failed: 0,
+        };
+        let quotes = Columns::of(&gated.quotes);
+        (gated, Snapshot { universe: Arc::clone(universe), quotes, cycle })
+    }
+
+    #[test]
+    fn a_provider_that_lags_takes_nothing_back() {
+        let universe = Arc::new(Universe::parse_csv("symbol\nAAPL\n", "test.csv").unwrap());
+        let (_, first) = after(&universe, said(100, 20.0), None);
+        let (lagging, second) = after(&universe, said(40, 19.0), Some(&first));
+        assert_eq!((lagging.fresh.as_slice(), lagging.newest), (&[0][..], Some(at(100))));
+        assert_eq!(
+            second.quotes.get(0),
+            first.quotes.get(0),
+            "with its price and its time, and as an answer of this cycle"
+        );
+        let (_, third) = after(&universe, said(101, 21.0), Some(&second));
+        assert_eq!(third.quotes.get(0).map(|quote| quote.price), Price::from_decimal(21.0));
+    }
 }

@@ -2,8 +2,8 @@
 //!
 //! A file of frames: length (4 bytes), CRC-32 of the content (4 bytes), content. A frame is appended and synced before the cycle in it
 //! is shown, so that a daemon that is killed, or a host that loses its power, comes back with what readers saw. A frame that was
-//! torn by either is found by its length or its sum and cut off: it was never shown. When the database has everything, the file is
-//! emptied.
+//! torn by either is found by its length or its sum and cut off: it was never shown. One that is damaged and has whole ones behind it
+//! was changed by its disk: the others are read, and the file is put aside. When the database has everything, the file is emptied.
 //!
 //! Several processes may share a directory: each has a file of its own and holds its lock for life; whoever starts takes over the files
 //! that nobody holds.
@@ -22,6 +22,9 @@ const MOST_CONTENT: u32 = 64 * 1024 * 1024;
 
 const EXTENSION: &str = "journal";
 
+/// What a file is renamed to that has damage in it.
+const ASIDE: &str = "damaged";
+
 /// Why a cycle could not be written down.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -32,6 +35,14 @@ pub enum JournalError {
         path: PathBuf,
         /// What it holds.
         bytes: u64,
+    },
+    /// What is there is not what was written.
+    #[error("the journal {} is damaged at byte {start}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where the frame begins.
+        start: u64,
     },
     /// The disk.
     #[error("the journal {}: {cause}", .path.display())]
@@ -68,6 +79,8 @@ pub struct Abandoned {
     pub path: PathBuf,
     /// Whole frames, oldest first.
     pub frames: Vec<Frame>,
+    /// Frames before the last whole one that are not what was written: their disk has changed them.
+    pub damaged: Vec<Frame>,
     /// Bytes after the last whole frame: one that was being written when its process ended.
     pub torn: u64,
     /// Locked.
@@ -141,10 +154,10 @@ impl Journal {
     /// Reads a frame again.
     ///
     /// # Errors
-    /// When the disk fails, or has changed it.
+    /// When the disk fails, which it may not in a moment; [`JournalError::Damaged`] when it has changed what was written.
     pub fn read(&mut self, frame: Frame) -> Result<Vec<u8>, JournalError> {
         let read = self.open().and_then(|file| read_frame(file, frame));
-        read.map_err(|cause| JournalError::Disk { path: self.path.clone(), cause })
+        found(read, &self.path, frame)
     }
 
     /// The database has everything: begins anew.
@@ -200,29 +213,43 @@ impl Abandoned {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(cause)) => return Err(cause),
         }
-        let (mut frames, mut end) = (Vec::new(), 0);
-        while let Some(content) = next_frame(&mut file)? {
-            frames.push(Frame { start: end, length: content.len() as u64 });
-            end += HEADER + content.len() as u64;
+        let size = file.metadata()?.len();
+        let (mut frames, mut damaged, mut passed_over) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut start, mut whole_until) = (0, 0);
+        while let Some(frame) = frame_at(&mut file, start, size)? {
+            start = frame.start + HEADER + frame.length;
+            if read_frame(&mut file, frame)?.is_some() {
+                frames.push(frame);
+                damaged.append(&mut passed_over);
+                whole_until = start;
+            } else {
+                passed_over.push(frame);
+            }
         }
-        let torn = file.metadata()?.len().saturating_sub(end);
-        Ok(Some(Self { path: path.to_owned(), frames, torn, file }))
+        Ok(Some(Self { path: path.to_owned(), frames, damaged, torn: size.saturating_sub(whole_until), file }))
     }
 
     /// Reads one of its frames.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// When the disk fails, or has changed it.
     pub fn read(&mut self, frame: Frame) -> Result<Vec<u8>, JournalError> {
-        read_frame(&mut self.file, frame).map_err(|cause| JournalError::Disk { path: self.path.clone(), cause })
+        let read = read_frame(&mut self.file, frame);
+        found(read, &self.path, frame)
     }
 
-    /// The database has everything in it.
+    /// The database has everything in it that could be read. A file with damage is put aside under another name, for whoever can make
+    /// more of it; the others are removed.
     ///
     /// # Errors
     /// When the disk fails; then it is taken over again at the next start, which changes nothing.
     pub fn remove(self) -> Result<(), JournalError> {
-        match std::fs::remove_file(&self.path) {
+        let gone = if self.damaged.is_empty() {
+            std::fs::remove_file(&self.path)
+        } else {
+            std::fs::rename(&self.path, self.path.with_extension(ASIDE))
+        };
+        match gone {
             // Its process has removed it in the same moment.
             Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => removed.map_err(|cause| JournalError::Disk { path: self.path.clone(), cause }),
@@ -230,26 +257,42 @@ impl Abandoned {
     }
 }
 
-fn read_frame(file: &mut File, frame: Frame) -> io::Result<Vec<u8>> {
-    file.seek(SeekFrom::Start(frame.start))?;
-    let content = next_frame(&mut file.take(HEADER + frame.length))?;
-    content.ok_or_else(|| io::Error::other("a frame is damaged"))
+fn found(read: io::Result<Option<Vec<u8>>>, path: &Path, frame: Frame) -> Result<Vec<u8>, JournalError> {
+    match read {
+        Ok(Some(content)) => Ok(content),
+        Ok(None) => Err(JournalError::Damaged { path: path.to_owned(), start: frame.start }),
+        Err(cause) => Err(JournalError::Disk { path: path.to_owned(), cause }),
+    }
 }
 
-/// The content of the next whole frame; `None` at the end, and where a frame was torn.
-fn next_frame(file: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+/// The frame that begins at `start`, as its header has it, whether or not its content is whole; `None` where no frame fits that begins
+/// there.
+fn frame_at(file: &mut File, start: u64, size: u64) -> io::Result<Option<Frame>> {
+    file.seek(SeekFrom::Start(start))?;
+    let mut length = [0; 4];
+    if !is_filled(file, &mut length)? {
+        return Ok(None);
+    }
+    let length = u32::from_le_bytes(length);
+    let fits = length <= MOST_CONTENT && start + HEADER + u64::from(length) <= size;
+    Ok(fits.then_some(Frame { start, length: u64::from(length) }))
+}
+
+/// The content of a frame; `None` where it is not what was written.
+fn read_frame(file: &mut File, frame: Frame) -> io::Result<Option<Vec<u8>>> {
+    file.seek(SeekFrom::Start(frame.start))?;
     let mut header = [0; HEADER as usize];
     if !is_filled(file, &mut header)? {
         return Ok(None);
     }
     let [a, b, c, d, e, f, g, h] = header;
     let (length, sum) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
-    if length > MOST_CONTENT {
+    if u64::from(length) != frame.length {
         return Ok(None);
     }
     let mut content = Vec::new();
-    file.take(u64::from(length)).read_to_end(&mut content)?;
-    let whole = content.len() == length as usize && crc32fast::hash(&content) == sum;
+    file.take(frame.length).read_to_end(&mut content)?;
+    let whole = content.len() as u64 == frame.length && crc32fast::hash(&content) == sum;
     Ok(whole.then_some(content))
 }
 
@@ -323,11 +366,37 @@ mod tests {
             let found = Abandoned::find(directory.path()).unwrap();
             assert_eq!((found[0].frames.len(), found[0].torn), (1, (cut - first) as u64), "cut at {cut}");
         }
-        for changed in first + 4..bytes.len() {
+        // A length that fits nothing, a sum, a byte of the content.
+        for changed in first + 3..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[changed] ^= 1;
             std::fs::write(&path, damaged).unwrap();
             assert_eq!(contents(directory.path()), [b"whole"], "changed at {changed}");
         }
+    }
+
+    #[test]
+    fn damage_with_whole_frames_behind_it_costs_only_itself_and_the_file_is_put_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = Journal::new(directory.path(), 1_000);
+        let frames = [&b"one"[..], b"two", b"three", b"four"].map(|content| journal.append(content).unwrap());
+        let path = journal.path.clone();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[(frames[1].start + HEADER) as usize] ^= 1;
+        bytes[(frames[2].start + HEADER) as usize] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(matches!(journal.read(frames[1]), Err(JournalError::Damaged { start: 11, .. })));
+        assert_eq!(journal.read(frames[3]).unwrap(), b"four");
+        drop(journal);
+        let mut found = Abandoned::find(directory.path()).unwrap();
+        let mut file = found.remove(0);
+        assert_eq!(
+            (file.frames.as_slice(), file.damaged.as_slice(), file.torn),
+            (&[frames[0], frames[3]][..], &frames[1..3], 0)
+        );
+        assert_eq!(file.read(frames[3]).unwrap(), b"four");
+        file.remove().unwrap();
+        assert_eq!(contents(directory.path()), Vec::<Vec<u8>>::new());
+        assert_eq!(std::fs::read(path.with_extension(ASIDE)).unwrap(), bytes);
     }
 }

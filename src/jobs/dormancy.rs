@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, TimeDelta, Utc};
 use tracing::{info, warn};
 
-use crate::ingest::{Fetched, NegativeCache};
+use crate::ingest::{Fetched, Learned, NegativeCache};
 use crate::market::Universe;
 use crate::metrics;
 use crate::store::{Store, StoreError};
@@ -47,9 +47,9 @@ impl Dormancy {
         self.cache().wanted(universe, slot, session_start)
     }
 
-    /// Takes in what a cycle brought. What cannot be kept is known until the next start.
-    pub async fn learn(&self, universe: &Universe, fetched: &Fetched, slot: DateTime<Utc>) {
-        let learned = self.cache().learn(universe, &fetched.answered, &fetched.quotes, slot, self.cadence);
+    /// Takes in what a cycle brought, and gives what is to be kept of it once the cycle is shown.
+    pub fn learn(&self, universe: &Universe, fetched: &Fetched, slot: DateTime<Utc>) -> Learned {
+        let mut learned = self.cache().learn(universe, &fetched.answered, &fetched.quotes, slot, self.cadence);
         metrics::symbols_dormant(self.count(universe));
         for (what, symbols) in [("fell silent", &learned.fell_asleep), ("are no more dormant", &learned.awake)] {
             if !symbols.is_empty() {
@@ -57,6 +57,15 @@ impl Dormancy {
                 info!(symbols = symbols.len(), first, "symbols {what}");
             }
         }
+        if self.whole_market {
+            // Each of them is asked for in each cycle: only that it fell silent is worth a row.
+            learned.dormant.retain(|silent| learned.fell_asleep.contains(&silent.symbol));
+        }
+        learned
+    }
+
+    /// Keeps what was learned. What cannot be kept is known until the next start.
+    pub async fn keep(&self, learned: &Learned) {
         if (!learned.dormant.is_empty() || !learned.awake.is_empty())
             && let Err(fault) = self.store.save_dormant_symbols(&learned.dormant, &learned.awake).await
         {

@@ -270,13 +270,14 @@ impl MarketData {
         let (fetched, mut gated) = fetch_and_gate(&self.fetcher, &universe, &wanted, plan, previous, starts).await;
         let now = self.clock.now();
         let session_start = self.session_start(now);
-        self.dormancy.learn(&universe, &fetched, slot).await;
+        let learned = self.dormancy.learn(&universe, &fetched, slot);
         let expected = universe.len() - self.dormancy.not_expected(&universe, session_start);
         let dormant = self.dormancy.count(&universe);
         // Who was not asked is not missing from an answer.
         gated.missing = gated.missing.saturating_sub(count(universe.len() - wanted.len()));
         let cause = cause_of(&fetched, &gated, expected, dormant);
         if gated.fresh.is_empty() {
+            self.dormancy.keep(&learned).await;
             let message = cause.unwrap_or_else(|| "the universe is empty".to_owned());
             let fits = fetched.plan.as_ref().is_none_or(|plan| plan.fits);
             let kind = if fits { FaultKind::Provider } else { FaultKind::Quota };
@@ -284,7 +285,6 @@ impl MarketData {
         }
         let cycle = self.describe(id, slot, now, &gated, count(expected));
         *lock(&self.delayed) = fetched.delayed;
-        lock(&self.attempts).published(slot, cycle.expected, cycle.fresh, cause.clone());
         let mut summary = CycleSummary {
             source: self.provider.description().source,
             expected: cycle.expected,
@@ -309,6 +309,7 @@ impl MarketData {
         summary.duration_ms = (self.clock.now() - started).num_milliseconds();
         // It is shown and on the disk, so that the run is done; the database may take its time.
         summary.stored = self.behind.drain().await.is_ok();
+        self.dormancy.keep(&learned).await;
         Ok(summary)
     }
 
@@ -324,10 +325,17 @@ impl MarketData {
         let head = CycleHead { cycle: snapshot.cycle.clone(), delayed, cause, day };
         let snapshot = Arc::new(snapshot);
         let content = Bytes::from(KeptCycle::encode(&head, learned.iter().copied()));
+        // What is said beside the numbers counts this cycle, which counts for nothing if it cannot be shown.
+        let before = self.attempts();
+        let Cycle { slot, expected, fresh, .. } = snapshot.cycle;
+        lock(&self.attempts).published(slot, expected, fresh, head.cause.clone());
         let (kept, prepared) = tokio::join!(self.behind.keep(&head, content), async {
             self.prepare(Arc::clone(&snapshot), Arc::new(statistics))
         });
-        kept.map_err(|message| JobError::Retry { after: None, message })?;
+        kept.map_err(|message| {
+            *lock(&self.attempts) = before;
+            JobError::Retry { after: None, message }
+        })?;
         let fresh = learned.iter().filter(|(_, quote)| !quote.flags.contains(QuoteFlags::NOT_REFRESHED));
         self.history.add(&head, fresh.map(|(symbol, quote)| (*symbol, Point::of(quote))));
         self.show(prepared);
@@ -336,7 +344,8 @@ impl MarketData {
 
     /// The statistics of a snapshot with the sessions before it, and what they say of its own session.
     pub(super) fn count(&self, snapshot: &Snapshot) -> (Statistics, Option<MarketDay>) {
-        let mut statistics = Statistics::compute(snapshot);
+        let since = self.session_start(snapshot.cycle.finished_at);
+        let mut statistics = Statistics::compute(snapshot, since);
         let session = self.history.session_of(snapshot.cycle.finished_at);
         let day = session.map(|session| MarketDay::of(session, &statistics));
         statistics.past = self.history.past_with(day);

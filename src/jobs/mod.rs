@@ -56,7 +56,7 @@ pub use retention::Retention;
 pub use roll_up::RolledUp;
 pub use universe::{UniverseFault, UniverseKeeper};
 pub use why::IngestStatus;
-pub use write_behind::{RecoverError, StoreLag, WriteBehind};
+pub use write_behind::{KeepError, StoreLag, WriteBehind};
 
 /// Name, purpose, trigger, misfire, grace, deadline, tries. A slot is skipped while the run before it goes on; none of these jobs
 /// pauses itself however often it fails: each is worth every try.

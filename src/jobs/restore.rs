@@ -5,17 +5,17 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::market_data::{MarketData, lock};
-use super::write_behind::RecoverError;
+use super::write_behind::KeepError;
 use crate::ingest::gate::not_refreshed;
 use crate::market::{Columns, Quote, Snapshot, Universe};
-use crate::store::{StoreError, StoredQuote};
+use crate::store::{CycleRecord, StoreError, StoredQuote};
 
 impl MarketData {
     /// Stores what the daemon before this one had shown and not stored, and shows what was last stored.
     ///
     /// # Errors
     /// When the disk or the database fails.
-    pub async fn recover(&self) -> Result<bool, RecoverError> {
+    pub async fn recover(&self) -> Result<bool, KeepError> {
         self.behind.recover().await?;
         Ok(self.restore().await?)
     }
@@ -28,7 +28,7 @@ impl MarketData {
         self.dormancy.restore().await?;
         *lock(&self.attempts) = super::why::recall(&self.store).await?;
         self.history.load().await?;
-        let Some(mut record) = self.store.last_cycle().await? else { return Ok(false) };
+        let Some((mut record, stored)) = self.stored_cycle().await? else { return Ok(false) };
         // What a wrong clock dated into the future must not outrank every cycle until then.
         let now = self.clock.now();
         record.cycle.slot = record.cycle.slot.min(now);
@@ -44,7 +44,7 @@ impl MarketData {
         let last = record.cycle.id.to_string();
         // A quote of an earlier session is not fresh, whichever cycle brought it.
         let session_start = self.session_start(record.cycle.finished_at);
-        for StoredQuote { symbol, quote, cycle_id } in self.store.quotes().await? {
+        for StoredQuote { symbol, quote, cycle_id } in stored {
             if let Some(index) = universe.position(&symbol) {
                 let fresh = cycle_id == last && quote.at >= session_start;
                 quotes[index] = Some(if fresh { quote } else { not_refreshed(quote) });
@@ -60,6 +60,19 @@ impl MarketData {
         self.show(self.prepare(Arc::new(snapshot), Arc::new(statistics)));
         info!(%as_of, symbols = shown, "the last stored quotes are served");
         Ok(true)
+    }
+
+    /// The newest cycle with the quotes that there are. `None`: there is none, or it is not whole yet.
+    ///
+    /// Another instance may be storing cycles at this moment: one may come between the two questions, and what it stores late leaves
+    /// out what a later one, which is yet to be stored, knows better.
+    async fn stored_cycle(&self) -> Result<Option<(CycleRecord, Vec<StoredQuote>)>, StoreError> {
+        let Some(record) = self.store.last_cycle().await? else { return Ok(None) };
+        let quotes = self.store.quotes().await?;
+        let id = record.cycle.id.to_string();
+        let brought = quotes.iter().filter(|stored| stored.cycle_id == id).count();
+        let whole = self.store.is_exclusive() || brought >= record.cycle.fresh as usize;
+        Ok(whole.then_some((record, quotes)))
     }
 
     /// What this process shows and the database does not have yet is not taken back.

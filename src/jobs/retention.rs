@@ -52,7 +52,7 @@ impl Job for Retention {
     fn run(self: Arc<Self>, _context: RunContext) -> RunFuture {
         Box::pin(async move {
             // What is shown and not stored yet belongs to the session too.
-            self.market.write_behind().drain().await.map_err(retry)?;
+            self.market.write_behind().drain().await.map_err(|fault| retry_later(&fault))?;
             let rolled_up = self.market.history().roll_up().await.map_err(retry)?;
             let splits = self.take_splits().await;
             self.market.history().has_changed();
@@ -110,5 +110,9 @@ impl Retention {
 
 /// A database that fails now may not fail in a moment.
 pub(super) fn retry(fault: StoreError) -> JobError {
+    retry_later(&fault)
+}
+
+fn retry_later(fault: &impl std::fmt::Display) -> JobError {
     JobError::Retry { after: None, message: fault.to_string() }
 }

@@ -27,9 +27,9 @@ const IN_MEMORY: usize = 2;
 /// How often it is tried again while something waits.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Why what an earlier process has left cannot be stored.
+/// Why what was shown cannot be stored.
 #[derive(Debug, thiserror::Error)]
-pub enum RecoverError {
+pub enum KeepError {
     /// The disk.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -86,9 +86,17 @@ struct Waiting {
 /// The oldest cycle that waits, and the newest if that is another.
 struct Next {
     frame: Frame,
-    cycle: Result<Arc<KeptCycle>, String>,
+    cycle: Result<Arc<KeptCycle>, NotRead>,
     /// Only spares work: without it every quote is written.
     newest: Option<Arc<KeptCycle>>,
+}
+
+/// Why a cycle could not be read from the journal.
+enum NotRead {
+    /// The disk fails.
+    Disk(JournalError),
+    /// It is not what was written.
+    Damaged(String),
 }
 
 impl std::fmt::Debug for WriteBehind {
@@ -117,12 +125,15 @@ impl WriteBehind {
     ///
     /// # Errors
     /// When the disk or the database fails, or another version has to do it; nothing is lost then.
-    pub async fn recover(&self) -> Result<usize, RecoverError> {
+    pub async fn recover(&self) -> Result<usize, KeepError> {
         let directory = self.directory.clone();
         let mut stored = 0;
         for mut file in blocking(move || Abandoned::find(&directory)).await? {
             if file.torn > 0 {
                 warn!(journal = %file.path.display(), bytes = file.torn, "the end of the journal was torn and is cut off; it was never shown");
+            }
+            if !file.damaged.is_empty() {
+                error!(journal = %file.path.display(), cycles = file.damaged.len(), "the disk has changed cycles in the journal, which are lost; the file is put aside");
             }
             let frames = file.frames.clone();
             let newest = frames.last().map(|frame| file.read(*frame)).transpose()?;
@@ -132,7 +143,7 @@ impl WriteBehind {
                 let decoded = KeptCycle::decode(&content)
                     .and_then(|cycle| Ok((cycle, newest.map(KeptCycle::decode).transpose()?)));
                 let (cycle, newest) =
-                    decoded.map_err(|fault| RecoverError::Unreadable { path: file.path.clone(), fault })?;
+                    decoded.map_err(|fault| KeepError::Unreadable { path: file.path.clone(), fault })?;
                 self.save(&cycle, newest.as_ref()).await?;
                 stored += 1;
             }
@@ -171,8 +182,8 @@ impl WriteBehind {
     /// Brings everything that waits to the database, oldest first.
     ///
     /// # Errors
-    /// When the database fails; what it has not taken waits on.
-    pub async fn drain(&self) -> Result<usize, StoreError> {
+    /// When the database fails, or the disk of the journal; what it has not taken waits on.
+    pub async fn drain(&self) -> Result<usize, KeepError> {
         let _turn = self.turn.lock().await;
         let mut stored = 0;
         while let Some(next) = self.with_queue(Queue::next).await {
@@ -181,8 +192,15 @@ impl WriteBehind {
                     self.save(&cycle, next.newest.as_deref()).await.inspect_err(|fault| self.note(fault))?;
                     stored += 1;
                 }
+                // A disk that cannot be read now may be in a moment.
+                Err(NotRead::Disk(fault)) => {
+                    self.note(&fault);
+                    return Err(fault.into());
+                }
                 // Its disk has changed it. The others can still be saved.
-                Err(fault) => error!(error = fault, "a cycle in the journal cannot be read any more and is lost"),
+                Err(NotRead::Damaged(fault)) => {
+                    error!(error = fault, "a cycle in the journal cannot be read any more and is lost");
+                }
             }
             let frame = next.frame;
             if let Err(fault) = self.with_queue(move |queue| queue.done(frame)).await {
@@ -233,7 +251,7 @@ impl WriteBehind {
     }
 
     /// Says once that the database does not take cycles.
-    fn note(&self, fault: &StoreError) {
+    fn note(&self, fault: &dyn std::fmt::Display) {
         metrics::cycle_not_stored();
         let noted = &mut lock(&self.lag).fault;
         if noted.is_none() {
@@ -275,9 +293,12 @@ impl Queue {
         Some(Next { frame, cycle, newest })
     }
 
-    fn read(&mut self, frame: Frame) -> Result<KeptCycle, String> {
-        let content = self.journal.read(frame).map_err(|fault| fault.to_string())?;
-        KeptCycle::decode(&content).map_err(|fault| fault.to_string())
+    fn read(&mut self, frame: Frame) -> Result<KeptCycle, NotRead> {
+        let content = self.journal.read(frame).map_err(|fault| match fault {
+            damaged @ JournalError::Damaged { .. } => NotRead::Damaged(damaged.to_string()),
+            disk => NotRead::Disk(disk),
+        })?;
+        KeptCycle::decode(&content).map_err(|fault| NotRead::Damaged(fault.to_string()))
     }
 
     /// The database has it.

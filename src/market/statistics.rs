@@ -3,6 +3,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::{Column, Listing, MarketPast, Snapshot};
@@ -21,8 +22,8 @@ pub enum Ranking {
     MostActive,
 }
 
-/// What is said about a market as a whole. A symbol without a quote is not counted; one without a known change is counted in
-/// the totals only.
+/// What is said about a market as a whole. A symbol without a quote is not counted; one without a known change in the session is
+/// counted in the totals only, and one that has not traded in it is in no ranking: what it did yesterday is no news of today.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Statistics {
     /// Symbols with a quote.
@@ -76,8 +77,8 @@ struct SectorTally {
 }
 
 impl Statistics {
-    /// Counts and ranks.
-    pub fn compute(snapshot: &Snapshot) -> Self {
+    /// Counts and ranks. `since` is where the session begins that changes and volumes must belong to.
+    pub fn compute(snapshot: &Snapshot, since: DateTime<Utc>) -> Self {
         let mut statistics = Self {
             total_stocks: 0,
             nyse_stocks: 0,
@@ -96,9 +97,10 @@ impl Statistics {
         let quotes = &snapshot.quotes;
         for (index, listing) in snapshot.universe.listings().iter().enumerate().filter(|(at, _)| quotes.is_quoted(*at))
         {
+            let of_session = |column| quotes.value(column, index).filter(|_| quotes.at(index) >= Some(since));
             // The change itself says which way: a fall of less than the last place of the percentage is still a fall.
-            let direction = quotes.value(Column::Change, index).map(|change| change.cmp(&0));
-            let percent = quotes.value(Column::ChangePercent, index);
+            let direction = of_session(Column::Change).map(|change| change.cmp(&0));
+            let percent = of_session(Column::ChangePercent);
             statistics.count(listing, direction);
             if !listing.sector.is_empty() {
                 sectors.entry(&listing.sector).or_default().count(direction, percent);
@@ -108,7 +110,7 @@ impl Statistics {
                 Some((Ordering::Less, percent)) => falls.push((-percent, index)),
                 _ => {}
             }
-            if let Some(volume) = quotes.value(Column::Volume, index).filter(|volume| *volume > 0) {
+            if let Some(volume) = of_session(Column::Volume).filter(|volume| *volume > 0) {
                 volumes.push((volume, index));
             }
         }

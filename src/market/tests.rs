@@ -16,6 +16,11 @@ fn ten_in_the_morning() -> DateTime<Utc> {
     Utc.with_ymd_and_hms(2026, 11, 23, 15, 0, 0).unwrap()
 }
 
+/// Where its session begins: four in the morning.
+fn session_start() -> DateTime<Utc> {
+    ten_in_the_morning() - chrono::TimeDelta::hours(6)
+}
+
 /// A riser, the dearest share there is, a faller below a dollar, one that is listed but was never quoted, one without a
 /// previous close of which nothing but the symbol is known, one that has not moved, and one that has moved by next to nothing.
 fn universe() -> Universe {
@@ -139,7 +144,7 @@ fn without_meta(body: &Body, depth: usize) -> String {
 
 fn bodies() -> Bodies {
     let snapshot = snapshot();
-    let mut statistics = Statistics::compute(&snapshot);
+    let mut statistics = Statistics::compute(&snapshot, session_start());
     let session = ten_in_the_morning().date_naive();
     let friday =
         MarketDay { session: session - chrono::TimeDelta::days(3), total: 7, gainers: 3, losers: 4, unchanged: 0 };
@@ -221,7 +226,7 @@ fn the_market_at_a_glance() {
 #[test]
 fn a_ranking_is_cut_at_its_limit() {
     let snapshot = snapshot();
-    let statistics = Statistics::compute(&snapshot);
+    let statistics = Statistics::compute(&snapshot, session_start());
     let shown = |which, limit| without_meta(&ranking(&snapshot, &statistics, &meta(&snapshot), which, limit), 2);
     insta::assert_snapshot!(shown(Ranking::TopGainers, 1), @r#"
     {
@@ -428,7 +433,7 @@ fn a_tag_names_the_content_and_the_encoding() {
     assert!(tags.iter().all(|tag| body.is_named(tag)));
     let snapshot = snapshot();
     let stale = Meta { stale: true, cause: Some("the source is silent".to_owned()), ..meta(&snapshot) };
-    let changed = Bodies::render(&snapshot, &Statistics::compute(&snapshot), &stale);
+    let changed = Bodies::render(&snapshot, &Statistics::compute(&snapshot, session_start()), &stale);
     assert!(!changed.market_stats.is_named(&tags[0]) && !changed.market_stats.is_named(&tags[3]));
 }
 
@@ -464,4 +469,19 @@ fn decoded(variant: &Variant) -> Vec<u8> {
     };
     read.unwrap();
     decoded
+}
+
+#[test]
+fn who_has_not_traded_in_the_session_is_counted_and_neither_rises_nor_ranks() {
+    let whole = snapshot();
+    let mut quotes: Vec<_> = (0..whole.universe.len()).map(|index| whole.quotes.get(index)).collect();
+    let (apple, now) = (whole.universe.position("AAPL").unwrap(), Statistics::compute(&whole, session_start()));
+    quotes[apple].as_mut().unwrap().at = session_start() - chrono::TimeDelta::seconds(1);
+    let early = Snapshot { quotes: Columns::of(&quotes), ..whole };
+    let early = Statistics::compute(&early, session_start());
+    assert_eq!((early.total_stocks, early.gainers), (now.total_stocks, now.gainers - 1));
+    assert!(now.top_gainers.contains(&apple) && now.most_active.contains(&apple));
+    assert!(!early.top_gainers.contains(&apple) && !early.most_active.contains(&apple));
+    let technology = early.sectors.iter().find(|sector| sector.name == "Information Technology").unwrap();
+    assert_eq!((technology.total, technology.average_change_percent), (1, None));
 }

@@ -308,6 +308,11 @@ async fn what_moved_over_a_quarter_is_asked_for_once_more_and_published_as_it_st
     let report = market.world.cycle(&running, "2027-03-15T13:33:00Z").await;
     assert_eq!(report["requests"], 3, "{report}");
     assert_eq!(running.get("/api/stocks/S0250/").await.1["data"]["current_price"], 61.0);
+    // A second answer without a price is none: the first one stands.
+    market.exchange.lock().unwrap().next_prices = vec![spike("S0020", 60.0), spike("S0020", 0.0)];
+    market.world.cycle(&running, "2027-03-15T13:36:00Z").await;
+    let (_, kept) = running.get("/api/stocks/S0020/").await;
+    assert_eq!((&kept["data"]["current_price"], &kept["data"]["refreshed"]), (&json!(60.0), &json!(true)));
     running.stop().await;
 }
 

@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bellwether::market::codec::CycleHead;
+use bellwether::market::{Cycle, Quote};
 use chrono::{DateTime, TimeDelta, Utc};
-use serde_json::Value;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::commands::bellwether;
 use crate::faketime::is_long;
@@ -135,6 +138,12 @@ async fn without_a_journal_cycles_are_stored_first_and_without_both_refused() {
     let error = bellwether::daemon::Daemon::start(world.config(), Arc::clone(&world.clock) as _).await.err().unwrap();
     assert!(error.to_string().contains("the journal"), "{error}");
     std::fs::remove_file(world.file.path().join("cycles")).unwrap();
+    // What writes ends of runs lets go a moment after the start has failed.
+    let database = world.database.url.strip_prefix("sqlite:").unwrap();
+    eventually("the database is free", async || {
+        std::fs::File::open(format!("{database}.lock")).unwrap().try_lock().is_ok()
+    })
+    .await;
     let running = world.start().await;
     running.stats().await;
     eventually("the first cycle is stored", async || running.daemon.market.store_lag().cycles == 0).await;
@@ -213,6 +222,11 @@ async fn a_journal_without_room_refuses_cycles_and_says_so_until_the_database_ta
         assert!(cause.contains(word), "{cause}");
     }
     assert_eq!(refused["market_overview"], last["market_overview"]);
+    // Each is counted, not shown and forgotten.
+    world.advance_to(&running, slot).await;
+    slot += TimeDelta::minutes(3);
+    let (_, why) = running.get("/api/v1/ingest/why").await;
+    assert!(why["sentence"].as_str().unwrap().contains("(2 in a row, since"), "{why}");
     let (_, why) = running.get("/api/v1/ingest/why").await;
     let codes: Vec<&str> = why["findings"].as_array().unwrap().iter().map(|f| f["code"].as_str().unwrap()).collect();
     assert_eq!((&why["code"], codes.contains(&"store_behind")), (&"cycle_not_kept".into(), true), "{why}");
@@ -232,6 +246,62 @@ async fn a_journal_without_room_refuses_cycles_and_says_so_until_the_database_ta
     assert!(!mended["meta"]["cause"].to_string().contains("journal"), "{}", mended["meta"]);
     let (_, why) = running.get("/api/v1/ingest/why").await;
     assert_ne!(why["code"], "cycle_not_kept", "{why}");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_instance_stores_late_is_shown_once_it_is_whole() {
+    let world = world(Engine::Postgres, &[]).await;
+    let running = world.start().await;
+    let before = shown_at(&world, &running, "2027-03-15T13:30:00Z").await;
+    eventually("it is stored", async || running.daemon.market.store_lag().cycles == 0).await;
+    let store = &running.daemon.store;
+    let stored = store.last_cycle().await.unwrap().unwrap();
+    // A cycle that has waited leaves out what the newest one, which waits too, knows better.
+    let head = |minutes| {
+        let late = TimeDelta::minutes(minutes);
+        let cycle = &stored.cycle;
+        let (slot, as_of, finished_at) = (cycle.slot + late, cycle.as_of + late, cycle.finished_at + late);
+        let cycle = Cycle { id: Uuid::now_v7(), slot, as_of, finished_at, ..cycle.clone() };
+        CycleHead { cycle, delayed: false, cause: None, day: None }
+    };
+    world.clock.advance(TimeDelta::minutes(2));
+    let (half, whole) = (head(1), head(2));
+    let quotes: Vec<(Arc<str>, Quote)> = store
+        .quotes()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|stored| (stored.symbol.into(), Quote { at: stored.quote.at + TimeDelta::minutes(2), ..stored.quote }))
+        .collect();
+    let quotes: Vec<_> = quotes.iter().map(|(symbol, quote)| (symbol, quote)).collect();
+    store.save_cycle(&half, &[], &quotes[..3]).await.unwrap();
+    running.daemon.market.adopt_newer().await.unwrap();
+    assert_eq!(running.stats().await["meta"]["cycle_id"], before["meta"]["cycle_id"], "half of a cycle is not shown");
+    store.save_cycle(&whole, &[], &quotes).await.unwrap();
+    running.daemon.market.adopt_newer().await.unwrap();
+    assert_eq!(running.stats().await["meta"]["cycle_id"], whole.cycle.id.to_string());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_learned_of_silent_symbols_keeps_no_cycle_from_its_readers() {
+    let mut world = world(Engine::Sqlite, &[]).await;
+    let universe = world.file.path().join("universe.csv");
+    // The simulated exchange never answers for KR.
+    write_universe(&universe, ["AAPL", "KR", "MSFT"].map(str::to_owned).into_iter());
+    world.set("BELLWETHER_INGEST__UNIVERSE__FILE", &universe.display().to_string());
+    let running = world.start().await;
+    running.stats().await;
+    eventually("the first cycle is stored", async || running.daemon.market.store_lag().cycles == 0).await;
+    // Nobody writes: neither cycles nor what is learned.
+    world.database.execute(REFUSE.to_owned()).await;
+    world.database.execute("ALTER TABLE dormant_symbols RENAME TO dormant_symbols_away".to_owned()).await;
+    for n in 0..7 {
+        let slot = instant("2027-03-15T13:30:00Z") + TimeDelta::minutes(3) * n;
+        shown_at(&world, &running, &slot.to_rfc3339()).await;
+    }
+    assert_eq!(running.get("/api/v1/ingest/status").await.1["universe"]["dormant_symbols"], json!(["KR"]));
     running.stop().await;
 }
 

@@ -82,7 +82,7 @@ proptest! {
 
     #[test]
     fn statistics_equal_a_plain_count(snapshot in markets()) {
-        let statistics = Statistics::compute(&snapshot);
+        let statistics = Statistics::compute(&snapshot, session_start());
         let all = quoted(&snapshot);
         let on = |name: &str| all.iter().filter(|(_, listing, ..)| listing.exchange.to_uppercase() == name).count();
         let moved = |way| all.iter().filter(|(.., direction)| *direction == Some(way)).count();
@@ -113,7 +113,7 @@ proptest! {
 
     #[test]
     fn rankings_equal_a_full_sort(snapshot in markets()) {
-        let statistics = Statistics::compute(&snapshot);
+        let statistics = Statistics::compute(&snapshot, session_start());
         let all = quoted(&snapshot);
         let percents = |way, sign: f64| {
             let moved = all.iter().filter(move |(.., direction)| *direction == Some(way));
