@@ -5,13 +5,10 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::providers::RawQuote;
-use crate::market::{Price, Quote, QuoteFlags, Snapshot, Universe};
+use crate::market::{Price, Quote, QuoteFlags, SUSPICIOUS_MOVE_PERCENT, Snapshot, Universe};
 
 /// A quote from further in the future than this has a wrong clock, not news.
 const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
-
-/// A price this far from the previous close is flagged, never dropped.
-const SUSPICIOUS_MOVE_PERCENT: f64 = 25.0;
 
 /// What a cycle brought, laid over what was known.
 #[derive(Debug, Clone, PartialEq)]

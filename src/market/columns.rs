@@ -5,8 +5,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::quote::percent_units;
-use super::references::{ReferenceColumns, UNSET};
-use super::{Price, Quote, QuoteFlags};
+use super::references::{ReferenceColumns, SplitClose, UNSET};
+use super::{Price, Quote, QuoteFlags, SUSPICIOUS_MOVE_PERCENT};
 
 /// A column of numbers. Prices and changes are in units of 0.0001 of the currency, percentages in units of 0.0001 %, the
 /// volume in shares.
@@ -155,9 +155,26 @@ impl Columns {
         }
     }
 
-    /// The same quotes beside other references, which are of the same universe.
+    /// The same quotes beside other references, which are of the same universe. A previous close that is of the shares before a split
+    /// is told in those of the session; done again it changes nothing.
     pub fn beside(self, references: Arc<ReferenceColumns>) -> Self {
-        Self { references, ..self }
+        let mut columns = Self { references: Arc::clone(&references), ..self };
+        for (index, close) in &references.splits {
+            columns.split_previous_close(*index, close);
+        }
+        columns
+    }
+
+    fn split_previous_close(&mut self, index: usize, close: &SplitClose) {
+        // A quote of before is of the old shares, as its previous close is.
+        let Some(named) = self.reference(&self.previous_close, index) else { return };
+        let (before, price) = (close.in_new_shares(named), self.price[index]);
+        let percent = percent_units(Price::from_units(price), Price::from_units(before));
+        self.previous_close[index] = before;
+        self.change_percent[index] = percent.unwrap_or(UNSET);
+        if percent.is_none_or(|percent| percent.abs() as f64 <= SUSPICIOUS_MOVE_PERCENT * 1e4) {
+            self.flags[index] &= !QuoteFlags::MOVED_OVER_25_PERCENT.0;
+        }
     }
 
     /// What the sessions before say.

@@ -47,6 +47,9 @@ pub(super) fn percent_units(price: Price, before: Price) -> Option<i64> {
     (before.units() > 0).then(|| (change as f64 / before.units() as f64 * 1e6).round() as i64)
 }
 
+/// A change this far from the previous close, in percent, is flagged, never dropped.
+pub const SUSPICIOUS_MOVE_PERCENT: f64 = 25.0;
+
 /// A set of remarks, stored as an integer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QuoteFlags(pub i32);

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use chrono::{DateTime, Months, NaiveDate, TimeDelta, Utc};
 
+use super::splits::adjusted_price;
 use super::{Bar, SplitFactor, Universe, adjusted_bar};
 
 /// What is not known. No price, volume or time is ever this.
@@ -73,6 +74,27 @@ pub struct Reference {
     pub split: Option<NaiveDate>,
     /// The session of the next split, where one is announced: so are quotes from then on.
     pub next_split: Option<NaiveDate>,
+    /// The split of the session itself, with the close before it.
+    pub split_close: Option<SplitClose>,
+}
+
+/// The close of the session before a split, in the shares of then. A provider may name it, or what the split has made of it, as the
+/// previous close of the first session of the new shares; one look at it tells which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SplitClose {
+    /// In units of 0.0001.
+    pub raw: i64,
+    /// The split.
+    pub split: SplitFactor,
+}
+
+impl SplitClose {
+    /// A previous close of the session of the split, in the new shares, whichever of the two the provider has named.
+    pub fn in_new_shares(&self, named: i64) -> i64 {
+        let adjusted = |units| adjusted_price(units, NaiveDate::MIN, &[self.split]);
+        let is_raw = named.abs_diff(self.raw) < named.abs_diff(adjusted(self.raw));
+        if is_raw { adjusted(named) } else { named }
+    }
 }
 
 impl Reference {
@@ -84,7 +106,14 @@ impl Reference {
             .filter(|split| split.session > spans.dates().start && split.session <= spans.session)
             .copied()
             .collect();
-        let bars = bars.iter().filter(|(session, _)| spans.dates().contains(session));
+        let bars: Vec<_> = bars.iter().filter(|(session, _)| spans.dates().contains(session)).collect();
+        let split_close = splits.iter().find(|split| split.session == spans.session).and_then(|split| {
+            let (session, bar) = bars.last()?;
+            let before: Vec<SplitFactor> = splits.iter().filter(|other| other != &split).copied().collect();
+            let raw = adjusted_price(bar.close, *session, &before);
+            (spans.session - *session < OLDEST_CLOSE).then_some(SplitClose { raw, split: *split })
+        });
+        let bars = bars.into_iter();
         let bars: Vec<_> = bars.map(|(session, bar)| (*session, adjusted_bar(*bar, *session, &splits))).collect();
         let close = |date: NaiveDate| {
             let (session, bar) = bars.iter().rev().find(|(session, _)| *session <= date)?;
@@ -102,6 +131,7 @@ impl Reference {
             volume: average(volumes, spans.sessions_of_quarter),
             split: splits.iter().map(|split| split.session).max(),
             next_split,
+            split_close,
         }
     }
 
@@ -176,6 +206,7 @@ impl References {
             low: column(|row| row.low),
             high: column(|row| row.high),
             volume: column(|row| row.volume),
+            splits: rows.iter().enumerate().filter_map(|(index, row)| Some((index, row.split_close?))).collect(),
         }
     }
 }
@@ -193,4 +224,6 @@ pub struct ReferenceColumns {
     pub(super) low: Vec<i64>,
     pub(super) high: Vec<i64>,
     pub(super) volume: Vec<i64>,
+    /// Those whose shares are new in the session, by index.
+    pub(super) splits: Vec<(usize, SplitClose)>,
 }

@@ -29,7 +29,8 @@ pub fn adjusted_bar(bar: Bar, session: NaiveDate, splits: &[SplitFactor]) -> Bar
     }
 }
 
-fn adjusted_price(units: i64, session: NaiveDate, splits: &[SplitFactor]) -> i64 {
+/// The same of a single price, in units of 0.0001.
+pub(super) fn adjusted_price(units: i64, session: NaiveDate, splits: &[SplitFactor]) -> i64 {
     let later = splits.iter().filter(|split| split.session > session);
     later.fold(units, |units, split| scaled(units, split.denominator, split.numerator))
 }

@@ -95,6 +95,47 @@ fn everything_is_in_the_shares_of_the_session() {
     assert_eq!(plain.split, None);
 }
 
+#[test]
+fn on_the_day_of_a_split_the_previous_close_is_of_the_new_shares_whichever_the_provider_names() {
+    let session = "2026-11-23";
+    let split = SplitFactor { session: date(session), numerator: 4, denominator: 1 };
+    let earlier = SplitFactor { session: date("2026-11-02"), numerator: 2, denominator: 1 };
+    let bars = [(date("2026-11-19"), bar(700_000)), (date("2026-11-20"), bar(800_000))];
+    let known = Reference::of(&spans(session), &bars, &[earlier, split]);
+    assert_eq!(known.split_close, Some(SplitClose { raw: 800_000, split }));
+    assert_eq!(
+        Reference::of(&spans("2026-11-24"), &bars, &[split]).split_close,
+        None,
+        "the day after it is as any other"
+    );
+    assert_eq!(Reference::of(&spans(session), &[(date("2026-11-16"), bar(7))], &[split]).split_close, None, "too old");
+
+    let mut references = References::of(date(session));
+    references.insert("AAPL", known);
+    let snapshot = snapshot();
+    let apple = snapshot.universe.position("AAPL").unwrap();
+    let start = |_: NaiveDate| Some(ten_in_the_morning() - chrono::TimeDelta::hours(6));
+    let references = Arc::new(references.columns(&snapshot.universe, start));
+    let seen = |named: f64, at: DateTime<Utc>| {
+        let mut told = Quote { at, price: price(20.5), previous_close: Some(price(named)), ..quote(1.0, None, None) };
+        told.flags.insert(QuoteFlags::MOVED_OVER_25_PERCENT);
+        let mut rows = vec![None; snapshot.universe.len()];
+        rows[apple] = Some(told);
+        let once = Columns::of(&rows).beside(Arc::clone(&references));
+        let twice = once.clone().beside(Arc::clone(&references));
+        assert_eq!(once, twice);
+        let change = |column| once.value(column, apple).unwrap();
+        (change(Column::PreviousClose), change(Column::ChangePercent), once.flags(apple).0)
+    };
+    let now = ten_in_the_morning();
+    let whole = (200_000, 25_000, 0);
+    assert_eq!((seen(80.0, now), seen(20.0, now)), (whole, whole), "raw or divided");
+    // The provider's own close differs a little from ours.
+    assert_eq!(seen(79.2, now), (198_000, 35_354, 0));
+    let before = now - chrono::TimeDelta::days(3);
+    assert_eq!(seen(80.0, before), (800_000, -743_750, 1), "a quote of the old shares stays as it was");
+}
+
 /// The snapshot of the other tests with references for AAPL and, of a split this morning, for PNNY.
 fn with_references() -> Snapshot {
     let snapshot = snapshot();
@@ -108,6 +149,7 @@ fn with_references() -> Snapshot {
         volume: Some(1_000_000),
         split: None,
         next_split: None,
+        split_close: None,
     };
     references.insert("AAPL", apple);
     references.insert("PNNY", Reference { split: Some(date("2026-11-23")), ..apple });
