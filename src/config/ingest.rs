@@ -8,7 +8,7 @@ use url::Url;
 
 use super::reader::Reader;
 use super::seconds;
-use super::universe::{self, UniverseConfig};
+use super::universe::{self, Place, UniverseConfig};
 use crate::calendar::Phase;
 use crate::market::{DelayClass, LicenceClass};
 
@@ -33,6 +33,13 @@ pub enum ProviderConfig {
     Csv(CsvConfig),
     /// Yahoo, where an operator has said that its terms allow it.
     Yahoo(YahooConfig),
+}
+
+impl ProviderConfig {
+    /// Whether its source has closing prices only.
+    pub fn is_end_of_day(&self) -> bool {
+        matches!(self, Self::Csv(CsvConfig { delay: DelayClass::EndOfDay, .. }))
+    }
 }
 
 /// Access to Yahoo's quotes.
@@ -297,8 +304,7 @@ fn read_tiingo(reader: &mut Reader<'_>, chosen: bool) -> Option<TiingoConfig> {
 
 fn read_csv(reader: &mut Reader<'_>, chosen: bool) -> Option<CsvConfig> {
     let file = reader.text("ingest.csv.file").map(PathBuf::from);
-    // An empty one is none, and no mistake.
-    let url = reader.text("ingest.csv.base_url").and_then(|_| read_base_url(reader, "ingest.csv.base_url"));
+    let url = read_base_url(reader, "ingest.csv.base_url");
     let api_key = reader.secret("ingest.csv.api_key");
     let timeout = seconds(reader, "ingest.csv.timeout_seconds", 1..=600);
     let delays = [DelayClass::RealTime, DelayClass::Delayed15, DelayClass::EndOfDay];
@@ -344,13 +350,26 @@ fn read_yahoo(reader: &mut Reader<'_>, chosen: bool) -> Option<YahooConfig> {
     Some(YahooConfig { base_url: base_url?, cookie_url: cookie_url?, user_agent, requests_per_hour, timeout })
 }
 
+/// An empty one is none, and no mistake.
 fn read_base_url(reader: &mut Reader<'_>, key: &str) -> Option<Url> {
-    let url: Url = reader.parse(key, "a URL such as \"https://api.example.com\"")?;
-    let usable = url.has_host() && ["http", "https"].contains(&url.scheme());
-    if !usable {
-        reader.refuse(key, format!("{url} is not an http URL"), "write https://HOST");
+    let text = reader.text_shown(key, shown_url)?;
+    let url = Url::parse(&text).ok().filter(|url| url.has_host() && ["http", "https"].contains(&url.scheme()));
+    if url.is_none() {
+        reader.refuse(key, format!("{:?} is not an http URL", shown_url(&text)), "write https://HOST");
     }
-    usable.then_some(url)
+    url
+}
+
+/// Without what may be secret in it: user, password and query.
+fn shown_url(text: &str) -> String {
+    if !text.contains(['@', '?', '#']) {
+        return text.to_owned();
+    }
+    match text.parse() {
+        Ok(place @ Place::Url(_)) => place.to_string(),
+        // Where it ends in something that cannot be taken apart, nobody can say which part is secret.
+        _ => "[redacted]".to_owned(),
+    }
 }
 
 /// A secret that the chosen provider cannot do without.

@@ -1,6 +1,7 @@
 //! What an operator sees of the configuration.
 
 mod components;
+mod ingest;
 mod universe;
 
 use std::io::Write;

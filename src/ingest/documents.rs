@@ -58,6 +58,8 @@ impl Documents {
             .timeout(timeout)
             .connect_timeout(Duration::from_secs(10).min(timeout))
             .redirect(redirect::Policy::limited(3))
+            // The URL of a list may hold a key, and a redirect may lead to somebody else.
+            .referer(false)
             .build()
             .map_err(|fault| FetchError::Fail(format!("no HTTP client: {fault}")))?;
         Ok(Self { client, timeout })

@@ -19,6 +19,8 @@ pub struct CurrentUniverse {
     pub source: &'static str,
     /// When its source was last read; `None` for one that was never.
     pub refreshed_at: Option<DateTime<Utc>>,
+    /// When the oldest of the lists it comes from was made, by its own word; `None` where none says so.
+    pub made_at: Option<DateTime<Utc>>,
     /// Which version of the stored list it is; 0 before the first.
     pub revision: i64,
 }

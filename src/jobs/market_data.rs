@@ -266,7 +266,7 @@ impl MarketData {
         let wanted = self.dormancy.wanted(&universe, slot, self.session_start(started));
         let previous = self.board.current();
         let previous = previous.as_ref().map(|published| &*published.snapshot);
-        let starts = |now| self.session_start(now);
+        let starts = |now| self.quotes_count_from(now);
         let (fetched, mut gated) = fetch_and_gate(&self.fetcher, &universe, &wanted, plan, previous, starts).await;
         let now = self.clock.now();
         let session_start = self.session_start(now);
@@ -344,9 +344,9 @@ impl MarketData {
 
     /// The statistics of a snapshot with the sessions before it, and what they say of its own session.
     pub(super) fn count(&self, snapshot: &Snapshot) -> (Statistics, Option<MarketDay>) {
-        let since = self.session_start(snapshot.cycle.finished_at);
+        let since = self.quotes_count_from(snapshot.cycle.finished_at);
         let mut statistics = Statistics::compute(snapshot, since);
-        let session = self.history.session_of(snapshot.cycle.finished_at);
+        let session = self.session_of(&snapshot.cycle);
         let day = session.map(|session| MarketDay::of(session, &statistics));
         statistics.past = self.history.past_with(day);
         (statistics, day)
@@ -366,11 +366,6 @@ impl MarketData {
             fresh,
             failed: expected.saturating_sub(fresh),
         }
-    }
-
-    /// Where the session begins that a quote must belong to at `now`: the one under way, or the last one.
-    pub(super) fn session_start(&self, now: DateTime<Utc>) -> DateTime<Utc> {
-        self.calendar.load().latest_session(now).map_or(now, |session| session.start())
     }
 
     /// Shows a new state.

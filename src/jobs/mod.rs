@@ -25,7 +25,9 @@ pub mod replay;
 mod restore;
 mod retention;
 mod roll_up;
+mod session;
 pub mod universe;
+mod universe_start;
 mod why;
 mod write_behind;
 
@@ -67,6 +69,7 @@ pub fn table(config: &Config) -> Vec<JobSpec> {
     let three = NaiveTime::from_hms_opt(3, 0, 0).unwrap_or_default();
     let nine = NaiveTime::from_hms_opt(9, 0, 0).unwrap_or_default();
     let (seconds, minutes, hours, days) = (TimeDelta::seconds, TimeDelta::minutes, TimeDelta::hours, TimeDelta::days);
+    let closes_are_in = if config.ingest.provider.is_end_of_day() { session::CLOSES_ARE_IN } else { minutes(5) };
     let spec = |name, purpose, trigger, misfire, grace, deadline, attempts| JobSpec {
         name,
         purpose,
@@ -88,7 +91,7 @@ pub fn table(config: &Config) -> Vec<JobSpec> {
         spec(INGEST, "quotes the whole universe and publishes it",
             while_open, Misfire::WhilePhaseOpen, seconds(10), cadence * 9 / 10, 1),
         spec(INGEST_CLOSE, "takes the closing prices",
-            Trigger::Close(minutes(5)), Misfire::RunOnce, seconds(60), days(5), 20),
+            Trigger::Close(closes_are_in), Misfire::RunOnce, seconds(60), days(5), 20),
         spec(UNIVERSE, "reads the lists of what is traded",
             Trigger::SessionDay { at: half_past_three, change: ClockChange::default() }, Misfire::RunOnce, seconds(60), hours(6), 10),
         spec(HISTORY, "rolls the session up into bars, takes splits in, forgets what is past its retention",

@@ -43,7 +43,7 @@ impl MarketData {
         let mut quotes = vec![None; universe.len()];
         let last = record.cycle.id.to_string();
         // A quote of an earlier session is not fresh, whichever cycle brought it.
-        let session_start = self.session_start(record.cycle.finished_at);
+        let session_start = self.quotes_count_from(record.cycle.finished_at);
         for StoredQuote { symbol, quote, cycle_id } in stored {
             if let Some(index) = universe.position(&symbol) {
                 let fresh = cycle_id == last && quote.at >= session_start;

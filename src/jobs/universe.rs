@@ -1,8 +1,6 @@
 //! The `universe` job: what is quoted, from the lists the configuration names. What left the list is delisted and keeps its row.
 
-use std::collections::{BTreeSet, HashMap};
-use std::io;
-use std::path::Path;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -10,42 +8,22 @@ use serde::Serialize;
 use tracing::{info, warn};
 
 use super::retention::retry;
+pub use super::universe_start::{UniverseFault, at_start, local};
+use super::universe_start::{active, both, built_in, kept_directories, oldest, selection};
 use crate::clock::SharedClock;
 use crate::config::{Place, UniverseConfig, UniverseSource};
 use crate::ingest::providers::FetchError;
 use crate::ingest::{CurrentUniverse, Documents, Loaded, SharedUniverse, Validators};
 use crate::market::{
-    Changes, Company, Counts, Directory, DirectoryKind, KnownSymbol, Listing, Selection, SymbolStatus, Universe,
-    UniverseError, assemble, choose, parse_companies,
+    Changes, Company, Counts, Directory, KnownSymbol, Listing, Universe, UniverseError, assemble, choose,
+    parse_companies,
 };
 use crate::metrics;
 use crate::scheduler::{Job, JobError, RunContext, RunFuture};
 use crate::store::{Store, StoreError, UniverseDocument};
 
-/// The universe that is quoted when no other is named.
-const BUILT_IN: &str = include_str!("../../config/universe.csv");
-
 /// The most symbols that a report and the log name one by one.
 const NAMED: usize = 20;
-
-/// Why there is no universe to begin with.
-#[derive(Debug, thiserror::Error)]
-pub enum UniverseFault {
-    /// A list cannot be used.
-    #[error("ingest.universe: {0}")]
-    List(#[from] UniverseError),
-    /// A file cannot be read.
-    #[error("ingest.universe: {path}: {cause}")]
-    File {
-        /// The file.
-        path: String,
-        /// The reason.
-        cause: io::Error,
-    },
-    /// The database.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
 
 /// What a refresh did: its report in the ledger.
 #[derive(Debug, Clone, Serialize)]
@@ -115,6 +93,7 @@ struct Gathered {
     counts: Counts,
     companies: HashMap<String, Company>,
     documents: Vec<UniverseDocument>,
+    made_at: Option<DateTime<Utc>>,
     lists: Vec<ListReport>,
 }
 
@@ -149,7 +128,7 @@ impl UniverseKeeper {
         if same && state.as_ref().is_some_and(|state| state.source == current.source) {
             return Ok(());
         }
-        self.keep(Arc::clone(&current.universe), current.source, &known, &[]).await.map(|_| ())
+        self.keep(Arc::clone(&current.universe), current.source, &known, &[], None).await.map(|_| ())
     }
 
     /// Takes over a list that another instance on the same database has kept since.
@@ -169,8 +148,10 @@ impl UniverseKeeper {
         let Ok(universe) = Universe::of(active(&known).cloned().collect(), "symbols") else { return Ok(()) };
         info!(symbols = universe.len(), revision = state.revision, "another instance has refreshed the universe");
         let universe = Arc::new(universe);
+        let made_at = kept_directories(&self.config, &self.store.universe_documents().await?);
+        let made_at = made_at.and_then(|directories| oldest(&directories));
         let (source, refreshed_at) = (self.config.source.name(), Some(state.refreshed_at));
-        self.shared.swap(CurrentUniverse { universe, source, refreshed_at, revision: state.revision });
+        self.shared.swap(CurrentUniverse { universe, source, refreshed_at, made_at, revision: state.revision });
         Ok(())
     }
 
@@ -197,7 +178,8 @@ impl UniverseKeeper {
         let universe = universe.map_err(|fault| JobError::Fail(fault.to_string()))?;
         let source = self.config.source.name();
         let symbols = universe.len();
-        let changes = self.keep(Arc::new(universe), source, &known, &gathered.documents).await.map_err(retry)?;
+        let Gathered { documents, made_at, .. } = &gathered;
+        let changes = self.keep(Arc::new(universe), source, &known, documents, *made_at).await.map_err(retry)?;
         let Gathered { counts, lists, .. } = gathered;
         let renamed = changes.renamed.iter().map(|(symbol, before, now)| format!("{symbol}: {before} -> {now}"));
         Ok(UniverseReport {
@@ -224,12 +206,13 @@ impl UniverseKeeper {
         source: &'static str,
         known: &[KnownSymbol],
         documents: &[UniverseDocument],
+        made_at: Option<DateTime<Utc>>,
     ) -> Result<Changes, StoreError> {
         let now = self.clock.now();
         let changes = Changes::between(known, &universe);
         let revision = self.store.save_universe(universe.listings(), documents, source, now).await?;
         tell(&changes, universe.len(), !known.is_empty());
-        self.shared.swap(CurrentUniverse { universe, source, refreshed_at: Some(now), revision });
+        self.shared.swap(CurrentUniverse { universe, source, refreshed_at: Some(now), made_at, revision });
         Ok(changes)
     }
 
@@ -237,7 +220,7 @@ impl UniverseKeeper {
         let mut gathered = Gathered::default();
         match &self.config.source {
             UniverseSource::BuiltIn => {
-                let universe = Universe::parse_csv(BUILT_IN, "config/universe.csv");
+                let universe = built_in();
                 gathered.listings = universe.map_err(|fault| JobError::Fail(fault.to_string()))?.listings().to_vec();
                 gathered.counts.listed = gathered.listings.len();
             }
@@ -249,15 +232,12 @@ impl UniverseKeeper {
                 gathered.counts.listed = gathered.listings.len();
             }
             UniverseSource::Directories { nasdaq_listed, other_listed } => {
-                let both = [
-                    ("nasdaq_listed", nasdaq_listed, DirectoryKind::NasdaqListed),
-                    ("other_listed", other_listed, DirectoryKind::OtherListed),
-                ];
                 let mut directories = Vec::new();
-                for (name, place, kind) in both {
+                for (name, place, kind) in both(nasdaq_listed, other_listed) {
                     let parse = |text: &str, origin: &str| Directory::parse(kind, text, origin);
                     directories.push(self.list(&mut gathered, kept, name, place, parse, Directory::len).await?);
                 }
+                gathered.made_at = oldest(&directories);
                 (gathered.listings, gathered.counts) = choose(directories, &self.config.leave_out);
             }
         }
@@ -344,89 +324,8 @@ impl Named {
     }
 }
 
-/// The list that the configuration itself has: the operator's file, or the built-in one; with what the operator adds and takes
-/// out. `None` when it has to be fetched.
-///
-/// # Errors
-/// When a file cannot be read or used.
-pub fn local(config: &UniverseConfig, known: &[KnownSymbol]) -> Result<Option<Universe>, UniverseFault> {
-    let selection = selection(config)?;
-    let list = match &config.source {
-        UniverseSource::BuiltIn => Universe::parse_csv(BUILT_IN, "config/universe.csv")?,
-        UniverseSource::File(path) => read_csv(path)?,
-        UniverseSource::Directories { .. } => return Ok(None),
-    };
-    let (companies, mut counts) = (HashMap::new(), Counts::default());
-    Ok(Some(assemble(list.listings().to_vec(), &selection, &companies, known, &mut counts, "the universe")?))
-}
-
-/// The universe a start begins with, without a network: the configuration's own list, or the one that was last kept, or, where
-/// there is neither, the built-in one until the first list has been fetched.
-///
-/// # Errors
-/// When a file or the database cannot be read.
-pub async fn at_start(
-    config: &UniverseConfig,
-    store: &Store,
-    now: DateTime<Utc>,
-) -> Result<SharedUniverse, UniverseFault> {
-    let known = store.symbols().await?;
-    let source = config.source.name();
-    let state = store.universe_state().await?.filter(|state| state.source == source);
-    let (refreshed_at, revision) = state.map_or((None, 0), |state| (Some(state.refreshed_at), state.revision));
-    let begin = |universe: Universe, source, refreshed_at, settled| {
-        let universe = Arc::new(universe);
-        SharedUniverse::new(CurrentUniverse { universe, source, refreshed_at, revision }, settled)
-    };
-    if let Some(universe) = local(config, &known)? {
-        return Ok(begin(universe, source, Some(now), true));
-    }
-    let stored: Vec<Listing> = active(&known).cloned().collect();
-    if refreshed_at.is_some() && !stored.is_empty() {
-        let (companies, mut counts) = (HashMap::new(), Counts::default());
-        let selection = selection(config)?;
-        let universe = assemble(stored, &selection, &companies, &known, &mut counts, "the stored universe")?;
-        info!(symbols = universe.len(), "the universe is the one that was last kept");
-        return Ok(begin(universe, source, refreshed_at, true));
-    }
-    warn!("the symbol directories have never been read: the built-in list stands in until they have");
-    let universe = Universe::parse_csv(BUILT_IN, "config/universe.csv")?;
-    Ok(begin(universe, UniverseSource::BuiltIn.name(), None, false))
-}
-
-fn active(known: &[KnownSymbol]) -> impl Iterator<Item = &Listing> {
-    known.iter().filter(|known| known.status == SymbolStatus::Active).map(|known| &known.listing)
-}
-
 fn validators_of(document: &UniverseDocument) -> Validators {
     Validators { etag: document.etag.clone(), last_modified: document.last_modified.clone() }
-}
-
-fn selection(config: &UniverseConfig) -> Result<Selection, UniverseFault> {
-    let listed = |symbols: &[String], key: &str| -> Result<Vec<Listing>, UniverseFault> {
-        symbols.iter().map(|symbol| Ok(Listing::of_symbol(symbol, key)?)).collect()
-    };
-    let in_file = |path: Option<&Path>| -> Result<Vec<Listing>, UniverseFault> {
-        path.map_or(Ok(Vec::new()), |path| Ok(read_csv(path)?.listings().to_vec()))
-    };
-    let mut include = in_file(config.include_file.as_deref())?;
-    let named = listed(&config.include, "ingest.universe.include")?;
-    include.extend(
-        named
-            .into_iter()
-            .filter(|listing| !include.iter().any(|other| other.symbol == listing.symbol))
-            .collect::<Vec<_>>(),
-    );
-    let mut exclude = in_file(config.exclude_file.as_deref())?;
-    exclude.extend(listed(&config.exclude, "ingest.universe.exclude")?);
-    let exclude: BTreeSet<String> = exclude.into_iter().map(|listing| listing.symbol).collect();
-    Ok(Selection { include, exclude })
-}
-
-fn read_csv(path: &Path) -> Result<Universe, UniverseFault> {
-    let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|cause| UniverseFault::File { path: name.clone(), cause })?;
-    Ok(Universe::parse_csv(&text, &name)?)
 }
 
 fn tell(changes: &Changes, symbols: usize, had_some: bool) {

@@ -147,6 +147,7 @@ impl MarketData {
             as_of: cycle.as_of,
             age_in_market_time: self.age(cycle.as_of, now),
             tolerated: self.tolerated(),
+            closes_only: self.has_closes_only(),
             expected: cycle.expected,
             fresh: cycle.fresh,
         });
@@ -230,14 +231,18 @@ impl MarketData {
 
     pub(super) fn universe_facts(&self, now: DateTime<Utc>) -> UniverseFacts {
         let current = self.universe.load();
-        let CurrentUniverse { universe, source, refreshed_at, .. } = &*current;
+        let CurrentUniverse { universe, source, refreshed_at, made_at, .. } = &*current;
+        // A list from the future says nothing of its age.
+        let made_at = made_at.zip(*refreshed_at).map(|(made, read)| made.min(read));
+        let age = made_at.or(*refreshed_at).map(|at| self.age(at, now).num_seconds());
         UniverseFacts {
             source: (*source).to_owned(),
             configured: self.config.universe.source.name().to_owned(),
             symbols: universe.len(),
             dormant: self.dormancy.count(universe),
             refreshed_at: *refreshed_at,
-            age_seconds_market: refreshed_at.map(|at| self.age(at, now).num_seconds()),
+            made_at,
+            age_seconds_market: age,
             built_in_will_do: self.config.universe.built_in_will_do,
         }
     }

@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono_tz::America::New_York;
 use serde::Deserialize;
 
 use super::universe::{Listing, UniverseError, symbol_of};
@@ -51,6 +53,12 @@ impl Directory {
     /// How many lines it has, usable or not.
     pub fn len(&self) -> usize {
         self.lines.len() + self.unreadable.len()
+    }
+
+    /// When the exchange made it; `None` where that cannot be read.
+    pub fn made_at(&self) -> Option<DateTime<Utc>> {
+        let made = NaiveDateTime::parse_from_str(&self.created, "%m%d%Y%H:%M").ok()?;
+        Some(made.and_local_timezone(New_York).earliest()?.to_utc())
     }
 
     /// Whether it has none.
@@ -194,14 +202,14 @@ pub fn parse_companies(text: &str, origin: &str) -> Result<HashMap<String, Compa
     Ok(companies.collect())
 }
 
-/// `BRK-B` there is `BRK.B` here, `BAC-PK` is `BAC$K`, `ACHR-WT` is `ACHR.W`, `XYZ-UN` is `XYZ.U`, `XYZ-RI` is `XYZ.R`.
+/// `BRK-B` there is `BRK.B` here, `BAC-PK` is `BAC$K`, `TY-P` is `TY$`, `ACHR-WT` is `ACHR.W`, `XYZ-UN` is `XYZ.U`, `XYZ-RI` is `XYZ.R`.
 fn spelt_by_sec(ticker: &str) -> Cow<'_, str> {
     let Some((root, suffix)) = ticker.split_once('-') else { return Cow::Borrowed(ticker) };
     Cow::Owned(match suffix {
         "WT" | "WS" => format!("{root}.W"),
         "UN" => format!("{root}.U"),
         "RI" => format!("{root}.R"),
-        preferred if preferred.len() > 1 && preferred.starts_with('P') => format!("{root}${}", &preferred[1..]),
+        preferred if preferred.starts_with('P') => format!("{root}${}", &preferred[1..]),
         class => format!("{root}.{class}"),
     })
 }

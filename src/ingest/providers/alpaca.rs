@@ -17,7 +17,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::http::{Http, Reply, join};
-use super::text::{Spelling, shown, without_nan};
+use super::spelling::Spelling;
+use super::text::{Text, shown, without_nan};
 use super::{Answer, Call, Description, FetchError, Provider, RawQuote};
 use crate::config::{AlpacaConfig, AlpacaFeed};
 use crate::ingest::budget::{Permit, Quota};
@@ -27,8 +28,7 @@ use crate::market::{DelayClass, LicenceClass, Universe};
 /// An upper bound that its users found safe; the documentation names none.
 const MAX_BATCH: usize = 100;
 
-/// `BAC.PRK` for `BAC$K`, `ACHR.WS` for `ACHR.W`; everything else is the same.
-pub(super) const SPELLING: Spelling = Spelling { preferred: ".PR", warrant: ".WS", class: "." };
+pub(super) const SPELLING: Spelling = Spelling::ALPACA;
 
 /// The client of one account.
 #[derive(Debug)]
@@ -109,14 +109,22 @@ impl Alpaca {
     fn read(&self, body: &[u8], asked: &Asked<'_>) -> Result<Answer, FetchError> {
         let broken = |cause| self.http.broken("map of snapshots", &cause);
         let wrapped: Wrapped<'_> = serde_json::from_slice(body).map_err(broken)?;
-        let by_symbol: BTreeMap<Cow<'_, str>, &RawValue> = match wrapped {
-            Wrapped { snapshots: Some(by_symbol), .. } => by_symbol,
+        let Wrapped { snapshots, message, error } = wrapped;
+        let by_symbol: BTreeMap<Text<'_>, &RawValue> = match (snapshots, message) {
+            (Some(by_symbol), _) => by_symbol,
             // An error that came with HTTP 200.
-            Wrapped { message: Some(message), .. } => {
+            (None, Some(message)) => {
                 return Err(FetchError::Refused(format!("alpaca: HTTP 200 with {:?}", shown(&message, 200))));
             }
-            Wrapped { .. } => serde_json::from_slice(body).map_err(broken)?,
+            (None, None) => serde_json::from_slice(body).map_err(broken)?,
         };
+        // Unknown symbols are left out, so an empty map is an answer. A map of other things is none: nobody is silent in it.
+        let is_answer = by_symbol.keys().any(|symbol| asked.index(symbol).is_some());
+        if !is_answer && (error.is_some() || !by_symbol.is_empty()) {
+            let words = shown(&String::from_utf8_lossy(body), 200);
+            let message = format!("alpaca: HTTP 200 without any symbol that was asked for: {words:?}");
+            return Err(FetchError::Retry { after: None, message });
+        }
         let (mut quotes, mut garbled) = (Vec::with_capacity(by_symbol.len()), 0_usize);
         for (symbol, text) in by_symbol {
             let Some(index) = asked.index(&symbol) else { continue };
@@ -160,7 +168,7 @@ struct Refusal<'a> {
     #[serde(default)]
     code: Option<i64>,
     #[serde(borrow, default)]
-    message: Option<Cow<'a, str>>,
+    message: Option<Text<'a>>,
 }
 
 fn words_of(refusal: &Refusal<'_>) -> String {
@@ -171,9 +179,11 @@ fn words_of(refusal: &Refusal<'_>) -> String {
 #[derive(Deserialize)]
 struct Wrapped<'a> {
     #[serde(borrow, default)]
-    snapshots: Option<BTreeMap<Cow<'a, str>, &'a RawValue>>,
+    snapshots: Option<BTreeMap<Text<'a>, &'a RawValue>>,
     #[serde(borrow, default)]
-    message: Option<Cow<'a, str>>,
+    message: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -193,7 +203,7 @@ struct Snapshot<'a> {
 #[derive(Deserialize)]
 struct Trade<'a> {
     #[serde(borrow, default)]
-    t: Option<Cow<'a, str>>,
+    t: Option<Text<'a>>,
     #[serde(default)]
     p: Option<f64>,
 }
@@ -211,7 +221,7 @@ struct Nbbo {
 #[derive(Deserialize)]
 pub(super) struct Bar<'a> {
     #[serde(borrow, default)]
-    pub(super) t: Option<Cow<'a, str>>,
+    pub(super) t: Option<Text<'a>>,
     #[serde(default)]
     pub(super) o: Option<f64>,
     #[serde(default)]

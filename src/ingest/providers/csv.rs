@@ -2,8 +2,8 @@
 //!
 //! The first line names the columns, in any order: `symbol`, `price` and `at` (the time of the quote: RFC 3339, or Unix time in
 //! seconds, milliseconds, microseconds or nanoseconds) must be there, `previous_close`, `open`, `high`, `low`, `bid`, `ask` and
-//! `volume` may; others are left alone, and an empty field is not known. A line that cannot be read is named by its number and
-//! costs that line only.
+//! `volume` may; others are left alone, and an empty field is not known. A line is a quote: text in quotes does not go on in the
+//! next one. A line that cannot be read is named by its number and costs that line only.
 
 use std::time::Duration;
 
@@ -107,6 +107,7 @@ struct Columns {
     price: usize,
     at: usize,
     known: [Option<usize>; 7],
+    count: usize,
 }
 
 impl Columns {
@@ -127,6 +128,7 @@ impl Columns {
             price: demanded("price")?,
             at: demanded("at")?,
             known: ["previous_close", "open", "high", "low", "bid", "ask", "volume"].map(place),
+            count: header.len(),
         })
     }
 
@@ -141,6 +143,10 @@ impl Columns {
                 _ => number().map(Some).ok_or_else(|| format!("{:?} is not a number", shown(text, 40))),
             }
         };
+        // A comma in a number, say, moves what follows into columns of others.
+        if record.iter().skip(self.count).any(|field| !field.trim().is_empty()) {
+            return Err(format!("{} fields for {} columns", record.len(), self.count));
+        }
         let symbol = field(self.symbol);
         if symbol.is_empty() {
             return Err("the symbol is missing".to_owned());
@@ -165,20 +171,37 @@ fn time(text: &str) -> Result<Option<DateTime<Utc>>, String> {
     found.map(Some).ok_or_else(wrong)
 }
 
+/// The fields of one line.
+fn record_of(line: &str) -> Result<StringRecord, String> {
+    if !line.contains('"') {
+        return Ok(StringRecord::from_iter(line.split(',')));
+    }
+    // Its own end is part of a field only where a quote is still open.
+    let whole = format!("{line}\n");
+    let mut reader = ReaderBuilder::new().has_headers(false).from_reader(whole.as_bytes());
+    let mut record = StringRecord::new();
+    reader.read_record(&mut record).map_err(|fault| fault.to_string())?;
+    if record.iter().any(|field| field.contains('\n')) {
+        return Err("a quote (\") is not closed before the line ends".to_owned());
+    }
+    Ok(record)
+}
+
 fn read(text: &str, universe: &Universe) -> Result<Answer, FetchError> {
     let text = text.trim_start_matches('\u{feff}');
-    let mut reader = ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
-    let unreadable = |fault: ::csv::Error| FetchError::Fail(format!("csv: {fault}"));
-    let columns = Columns::of(reader.headers().map_err(unreadable)?)?;
+    let mut lines = text.lines().zip(1_usize..).filter(|(line, _)| !line.is_empty());
+    let unreadable = |fault: String| FetchError::Retry { after: None, message: format!("csv: line 1: {fault}") };
+    let header = lines.next().map_or(Ok(StringRecord::new()), |(line, _)| record_of(line)).map_err(unreadable)?;
+    let columns = Columns::of(&header)?;
     let (mut quotes, mut bad) = (Vec::new(), Vec::new());
-    let mut record = StringRecord::new();
-    while reader.read_record(&mut record).map_err(unreadable)? {
-        match columns.quote(&record) {
-            Ok((symbol, quote)) => quotes.extend(universe.position(symbol).map(|index| (index, quote))),
-            Err(fault) => {
-                let line = record.position().map_or(0, ::csv::Position::line);
-                bad.push(format!("line {line}: {fault}"));
-            }
+    for (line, number) in lines {
+        let read = record_of(line).and_then(|record| {
+            let (symbol, quote) = columns.quote(&record)?;
+            Ok(universe.position(symbol).map(|index| (index, quote)))
+        });
+        match read {
+            Ok(quote) => quotes.extend(quote),
+            Err(fault) => bad.push(format!("line {number}: {fault}")),
         }
     }
     let remark = (!bad.is_empty()).then(|| {
@@ -215,6 +238,24 @@ mod tests {
         assert_eq!(told, [(1, Some(712_345.5), None), (2, Some(10.5), Some(0.0))]);
         assert_eq!(answer.quotes[1].1.at.unwrap().to_rfc3339(), "2027-03-15T14:00:00+00:00");
         insta::assert_snapshot!(answer.remarks[0], @r#"csv: line 3: "soon" is no time; write 2027-03-15T14:00:00Z or Unix time; line 4: "1O.5" is not a number; line 7: "NaN" is not a number and 1 more"#);
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_costs_its_own_line() {
+        let text = "symbol,note,price,at\r\n\
+            AAPL,\"5\" disk,1.5,1805119200\r\n\
+            BRK.A,\"a, \"\"b\"\"\",2.5,1805119200\r\n\
+            \r\n\
+            MSFT,\",3.5,1805119200\r\n\
+            MSFT,x,4.5,1805119200\r\n\
+            AAPL,x,1,234.5,1805119200\r\n\
+            AAPL,\"x\",5.5,1805119200,,\r\n";
+        let answer = read(text, &universe()).unwrap();
+        let told: Vec<_> = answer.quotes.iter().map(|(index, quote)| (*index, quote.price.unwrap())).collect();
+        assert_eq!(told, [(0, 1.5), (1, 2.5), (2, 4.5), (0, 5.5)]);
+        insta::assert_snapshot!(answer.remarks[0], @r#"csv: line 5: a quote (") is not closed before the line ends; line 7: 5 fields for 4 columns"#);
+        let told = read("symbol,\"price,at\nAAPL,1,1805119200\n", &universe()).unwrap_err().to_string();
+        assert_eq!(told, "csv: line 1: a quote (\") is not closed before the line ends");
     }
 
     #[test]

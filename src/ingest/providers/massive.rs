@@ -3,8 +3,8 @@
 //! `GET /v2/snapshot/locale/us/markets/stocks/tickers`, `Authorization: Bearer KEY`
 //! (<https://massive.com/docs/rest/stocks/snapshots/full-market-snapshot>). What the documentation and its users taught:
 //! the snapshot is cleared at 03:30 New York time and then holds zeros, which mean "not set"; errors can come with HTTP 200
-//! and a `status` of their own; plans below the top leave `lastTrade` and `lastQuote` out; times have been seen in
-//! nanoseconds, milliseconds and seconds.
+//! and a `status` of their own; plans below the top leave `lastTrade` and `lastQuote` out, and then the bar of the last minute has the
+//! price; times have been seen in nanoseconds, milliseconds and seconds.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -16,7 +16,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::http::{Http, Reply, join};
-use super::text::{Spelling, instant, shown, without_nan};
+use super::spelling::Spelling;
+use super::text::{Text, instant, shown, without_nan};
 use super::{Answer, Call, Description, FetchError, Provider, RawQuote};
 use crate::config::MassiveConfig;
 use crate::ingest::budget::{Permit, Quota};
@@ -25,8 +26,7 @@ use crate::market::{DelayClass, Universe};
 
 const PATH: &str = "/v2/snapshot/locale/us/markets/stocks/tickers";
 
-/// `BACpK` for `BAC$K`, `ACHR.WS` for `ACHR.W`; everything else is the same.
-pub(super) const SPELLING: Spelling = Spelling { preferred: "p", warrant: ".WS", class: "." };
+pub(super) const SPELLING: Spelling = Spelling::MASSIVE;
 
 /// So few symbols are asked for by name; more are the whole market.
 const BY_NAME: usize = 100;
@@ -144,11 +144,11 @@ struct Refusal<'a> {
     #[serde(borrow, default)]
     status: Cow<'a, str>,
     #[serde(borrow, default)]
-    error: Option<Cow<'a, str>>,
+    error: Option<Text<'a>>,
     #[serde(borrow, default)]
-    message: Option<Cow<'a, str>>,
+    message: Option<Text<'a>>,
     #[serde(borrow, default)]
-    request_id: Option<Cow<'a, str>>,
+    request_id: Option<Text<'a>>,
 }
 
 /// Their own words, with the id that their support asks for.
@@ -173,8 +173,6 @@ struct Ticker<'a> {
     #[serde(borrow)]
     ticker: Cow<'a, str>,
     #[serde(default)]
-    updated: Option<f64>,
-    #[serde(default)]
     day: Option<Bar>,
     #[serde(default, rename = "prevDay")]
     previous_day: Option<Bar>,
@@ -198,6 +196,9 @@ struct Bar {
     c: Option<f64>,
     #[serde(default)]
     v: Option<f64>,
+    /// Where it begins; only that of a minute has one.
+    #[serde(default)]
+    t: Option<f64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -223,10 +224,11 @@ fn quote_of(ticker: &Ticker<'_>) -> RawQuote {
     let set = |value: Option<f64>| value.filter(|value| *value != 0.0);
     let day = ticker.day.as_ref();
     let of_day = |field: fn(&Bar) -> Option<f64>| set(day.and_then(field));
-    let trade = ticker.last_trade.as_ref().filter(|trade| set(trade.p).is_some());
-    let minute = ticker.min.as_ref().and_then(|bar| set(bar.c));
-    let price = trade.and_then(|trade| trade.p).or(minute).or_else(|| of_day(|bar| bar.c));
-    let at = trade.and_then(|trade| trade.t).and_then(instant).or_else(|| ticker.updated.and_then(instant));
+    // A price counts with the time that stands beside it, or not at all: `updated` is also that of a new bid, and would make an
+    // old price look new; the day's bar has no time.
+    let of_trade = ticker.last_trade.as_ref().and_then(|trade| set(trade.p).zip(trade.t.and_then(instant)));
+    let of_minute = ticker.min.as_ref().and_then(|bar| set(bar.c).zip(bar.t.and_then(instant)));
+    let (price, at) = of_trade.or(of_minute).unzip();
     let nbbo = ticker.last_quote.as_ref();
     RawQuote {
         at,
@@ -240,5 +242,33 @@ fn quote_of(ticker: &Ticker<'_>) -> RawQuote {
         // A day without a price was never filled in, so its zero volume says nothing either.
         volume: of_day(|bar| bar.c).and_then(|_| day.and_then(|bar| bar.v)),
         halted: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> (Option<f64>, Option<i64>) {
+        let quote = quote_of(&serde_json::from_str(text).unwrap());
+        (quote.price, quote.at.map(|at| at.timestamp()))
+    }
+
+    #[test]
+    fn a_price_has_the_time_of_its_own_object_or_is_none() {
+        let tail = r#""updated":1805119200000000000,"day":{"c":7.0,"v":1}"#;
+        let trade = |t: &str| {
+            format!(r#"{{"ticker":"A","lastTrade":{{"p":5.0,"t":{t}}},"min":{{"c":6.0,"t":1805119140000}},{tail}}}"#)
+        };
+        assert_eq!(read(&trade("1805119190000000000")), (Some(5.0), Some(1_805_119_190)));
+        // A trade that does not say when it was is not believed; the minute speaks for itself.
+        for unset in ["0", "null", "-1"] {
+            assert_eq!(read(&trade(unset)), (Some(6.0), Some(1_805_119_140)), "{unset}");
+        }
+        let plan_without_trades = format!(r#"{{"ticker":"A","min":{{"c":6.0,"t":1805119140000}},{tail}}}"#);
+        assert_eq!(read(&plan_without_trades), (Some(6.0), Some(1_805_119_140)));
+        // Neither the time of the row nor the day's bar makes a quote.
+        assert_eq!(read(&format!(r#"{{"ticker":"A","min":{{"c":6.0,"t":0}},{tail}}}"#)), (None, None));
+        assert_eq!(read(&format!(r#"{{"ticker":"A",{tail}}}"#)), (None, None));
     }
 }

@@ -7,6 +7,7 @@ mod http;
 mod massive;
 mod massive_past;
 mod sim;
+mod spelling;
 mod text;
 mod tiingo;
 mod yahoo;

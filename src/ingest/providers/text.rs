@@ -1,8 +1,10 @@
-//! What providers' texts have in common: words that may be shown, numbers that are none, times of any unit, spellings.
+//! What providers' texts have in common: words that may be shown, numbers that are none, times of any unit.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use chrono::{DateTime, Utc};
+use serde::de::{Deserialize, Deserializer, Visitor};
 
 /// What a provider says goes into logs and answers, so it is cut and stripped of what does not print.
 pub(super) fn shown(text: &str, longest: usize) -> String {
@@ -55,56 +57,46 @@ pub(super) fn instant(time: f64) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_micros(micros)
 }
 
-/// How a source spells what is special in a symbol. Ours is the exchange's: `BAC$K` a preferred series, `ACHR.W` a warrant,
-/// `BRK.B` a class.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Spelling {
-    /// Between a root and its preferred series; for a share without a series it ends the symbol.
-    pub(super) preferred: &'static str,
-    /// At the end of a warrant.
-    pub(super) warrant: &'static str,
-    /// Before a class, a unit, a right.
-    pub(super) class: &'static str,
+/// A text of a JSON body, borrowed from it unless it holds an escape. Inside of an `Option`, and as a key of a map, serde makes an
+/// owned text of every `Cow` (serde-rs/serde#2016); of this it does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Text<'a>(Cow<'a, str>);
+
+impl std::ops::Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
 }
 
-impl Spelling {
-    /// Our symbol in theirs.
-    pub(super) fn theirs<'a>(&self, ours: &'a str) -> Cow<'a, str> {
-        let (root, rest) = ours.split_once('$').map_or((ours, None), |(root, series)| (root, Some(series)));
-        let spelt = |text: &str| match text.strip_suffix(".W") {
-            Some(root) => format!("{root}{}", self.warrant),
-            None => text.replace('.', self.class),
-        };
-        match rest {
-            None if !root.contains('.') => Cow::Borrowed(ours),
-            None => Cow::Owned(spelt(root)),
-            Some(series) => Cow::Owned(format!("{}{}{}", spelt(root), self.preferred, spelt(series))),
-        }
-    }
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reads;
 
-    /// Their symbol in ours.
-    pub(super) fn ours<'a>(&self, theirs: &'a str) -> Cow<'a, str> {
-        if let Some(root) = theirs.strip_suffix(self.warrant).filter(|root| !root.is_empty()) {
-            return Cow::Owned(format!("{}.W", self.ours(root)));
-        }
-        // The mark of a preferred series stands behind a root; what follows are capitals.
-        let series = theirs.split_once(self.preferred).filter(|(root, series)| {
-            let capitals = |c: char| c.is_ascii_uppercase() || self.class.contains(c);
-            !root.is_empty() && series.chars().all(capitals)
-        });
-        match series {
-            Some((root, series)) => {
-                Cow::Owned(format!("{}${}", root.replace(self.class, "."), series.replace(self.class, ".")))
+        impl<'de> Visitor<'de> for Reads {
+            type Value = Text<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a text")
             }
-            None if theirs.contains(self.class) && self.class != "." => Cow::Owned(theirs.replace(self.class, ".")),
-            None => Cow::Borrowed(theirs),
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
         }
+
+        deserializer.deserialize_str(Reads)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     use super::*;
 
@@ -120,19 +112,17 @@ mod tests {
         assert_eq!(mended(r#"{"a":"cut \"#), None);
     }
 
-    const SPELLINGS: [Spelling; 3] = [
-        Spelling { preferred: "p", warrant: ".WS", class: "." },
-        Spelling { preferred: ".PR", warrant: ".WS", class: "." },
-        Spelling { preferred: "-P-", warrant: "-WS", class: "-" },
-    ];
-
-    proptest! {
-        #[test]
-        fn a_symbol_comes_back_as_it_went(symbol in "[A-Z]{1,4}(\\.[A-CE-OQ-VX]|\\.W|\\$[A-OQ-Z])?") {
-            for spelling in SPELLINGS {
-                let theirs = spelling.theirs(&symbol).into_owned();
-                prop_assert_eq!(spelling.ours(&theirs).into_owned(), symbol.clone(), "{}", theirs);
-            }
-        }
+    #[test]
+    fn a_text_is_borrowed_wherever_it_stands_unless_it_holds_an_escape() {
+        let body = r#"{"a":"plain","b":"an \"escape\"","\u0063":"x"}"#;
+        let read: BTreeMap<Text<'_>, Option<Text<'_>>> = serde_json::from_str(body).unwrap();
+        let told: Vec<_> = read
+            .iter()
+            .map(|(key, value)| {
+                let value = value.as_ref().unwrap();
+                (&**key, matches!(key.0, Cow::Borrowed(_)), &**value, matches!(value.0, Cow::Borrowed(_)))
+            })
+            .collect();
+        assert_eq!(told, [("a", true, "plain", true), ("b", true, "an \"escape\"", false), ("c", false, "x", true)]);
     }
 }

@@ -14,14 +14,14 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::http::{Http, join};
-use super::text::{Spelling, shown, without_nan};
+use super::spelling::Spelling;
+use super::text::{Text, shown, without_nan};
 use super::{Answer, Call, Description, FetchError, Provider, RawQuote};
 use crate::config::TiingoConfig;
 use crate::ingest::budget::{Permit, Quota};
 use crate::market::{DelayClass, Universe};
 
-/// `BRK-B` for `BRK.B`, `BAC-P-K` for `BAC$K`, `ACHR-WS` for `ACHR.W`.
-const SPELLING: Spelling = Spelling { preferred: "-P-", warrant: "-WS", class: "-" };
+const SPELLING: Spelling = Spelling::TIINGO;
 
 /// The client of one account.
 #[derive(Debug)]
@@ -114,10 +114,10 @@ struct Row<'a> {
     #[serde(borrow)]
     ticker: Cow<'a, str>,
     #[serde(borrow, default)]
-    timestamp: Option<Cow<'a, str>>,
+    timestamp: Option<Text<'a>>,
     /// Both spellings have been seen.
     #[serde(borrow, default, alias = "lastSaleTimeStamp")]
-    last_sale_timestamp: Option<Cow<'a, str>>,
+    last_sale_timestamp: Option<Text<'a>>,
     #[serde(default)]
     last: Option<f64>,
     #[serde(default)]
@@ -140,7 +140,7 @@ struct Row<'a> {
 
 fn quote_of(row: &Row<'_>) -> RawQuote {
     let set = |value: Option<f64>| value.filter(|value| *value != 0.0);
-    let instant = |text: &Option<Cow<'_, str>>| Some(DateTime::parse_from_rfc3339(text.as_deref()?).ok()?.to_utc());
+    let instant = |text: &Option<Text<'_>>| Some(DateTime::parse_from_rfc3339(text.as_deref()?).ok()?.to_utc());
     // A raw last price comes with its own time; their own one with that of the row.
     let raw = set(row.last).zip(instant(&row.last_sale_timestamp));
     let own = set(row.tngo_last).zip(instant(&row.timestamp));

@@ -18,7 +18,8 @@ use serde_json::value::RawValue;
 use tokio::sync::Mutex;
 
 use super::http::{Http, Reply, join};
-use super::text::{Spelling, instant, shown, without_nan};
+use super::spelling::Spelling;
+use super::text::{instant, shown, without_nan};
 use super::{Answer, Call, Description, FetchError, Provider, RawQuote};
 use crate::config::YahooConfig;
 use crate::ingest::budget::{Permit, Quota};
@@ -37,8 +38,7 @@ const REST: Duration = Duration::from_mins(5);
 /// The longest crumb that has been seen has 16 letters.
 const LONGEST_CRUMB: usize = 64;
 
-/// `BRK-B` for `BRK.B`, `BAC-PK` for `BAC$K`, `ACHR-WT` for `ACHR.W`.
-const SPELLING: Spelling = Spelling { preferred: "-P", warrant: "-WT", class: "-" };
+const SPELLING: Spelling = Spelling::YAHOO;
 
 /// The client.
 #[derive(Debug)]
@@ -165,7 +165,13 @@ impl Yahoo {
             return Err(self.refusal(reply, said));
         }
         let body = body.map_err(|cause| self.http.broken("list of quotes", &cause))?;
-        let rows = body.quote_response.and_then(|response| response.result).unwrap_or_default();
+        let Some(rows) = body.quote_response.and_then(|response| response.result) else {
+            // JSON that has no list is something else they say, and no word on any symbol: it is not taken apart.
+            return Err(match self.refusal(reply, None) {
+                FetchError::Refused(message) => FetchError::Retry { after: None, message },
+                fault => fault,
+            });
+        };
         let (mut quotes, mut garbled, mut delayed) = (Vec::with_capacity(rows.len()), 0_usize, 0_usize);
         for text in &rows {
             match serde_json::from_str::<Row<'_>>(text.get()) {

@@ -138,12 +138,18 @@ fn universe_old(facts: &Facts) -> Option<Finding> {
     if universe.source == "built-in" || age <= UNIVERSE_OLD.num_seconds() {
         return None;
     }
-    let sentence = format!(
-        "the lists of symbols were last read on {}, {} h of trading ago",
-        local(refreshed_at, facts.zone),
-        age / 3_600
-    );
-    finding(Code::UniverseOld, sentence, Some(refreshed_at), "bellwether runs ls --job universe")
+    let (read, hours) = (local(refreshed_at, facts.zone), age / 3_600);
+    let sentence = match universe.made_at {
+        Some(made_at) => {
+            let made = local(made_at, facts.zone);
+            format!(
+                "the lists of symbols are of {made} by their own word, {hours} h of trading ago; last read on {read}"
+            )
+        }
+        None => format!("the lists of symbols were last read on {read}, {hours} h of trading ago"),
+    };
+    let since = universe.made_at.unwrap_or(refreshed_at);
+    finding(Code::UniverseOld, sentence, Some(since), "bellwether runs ls --job universe")
 }
 
 fn many_dormant(facts: &Facts) -> Option<Finding> {

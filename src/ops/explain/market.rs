@@ -104,11 +104,13 @@ fn open(facts: &Facts) -> (Code, String, Option<DateTime<Utc>>) {
         );
         return (Code::WaitingForFirstCycle, sentence, Some(opened));
     }
-    let age = published.age_in_market_time.num_seconds();
     let (fresh, expected) = (published.fresh, published.expected);
-    let sentence = format!(
-        "the market is open and the newest quote is {age} s old; {fresh} of {expected} symbols are fresh{early}"
-    );
+    let newest = if published.closes_only {
+        format!("its source has closing prices only, the newest of {}", local(published.as_of, zone))
+    } else {
+        format!("the newest quote is {} s old", published.age_in_market_time.num_seconds())
+    };
+    let sentence = format!("the market is open and {newest}; {fresh} of {expected} symbols are fresh{early}");
     (Code::Fresh, sentence, Some(published.slot))
 }
 

@@ -19,7 +19,7 @@ pub use market::MarketNow;
 /// A cycle below this share of fresh symbols is called incomplete.
 pub const COMPLETE: f64 = 0.97;
 
-/// A universe that has not been looked up for so much trading is called old: two sessions.
+/// A universe whose lists are older than so much trading is called old: two sessions.
 pub const UNIVERSE_OLD: TimeDelta = TimeDelta::hours(13);
 
 /// More dormant symbols than this share of the universe are too many to be dead ones.
@@ -63,6 +63,8 @@ pub struct Published {
     pub age_in_market_time: TimeDelta,
     /// How much may pass before the data is called stale.
     pub tolerated: TimeDelta,
+    /// Its source has closing prices only.
+    pub closes_only: bool,
     /// Symbols that were to be quoted.
     pub expected: u32,
     /// Symbols that were.
@@ -82,7 +84,9 @@ pub struct UniverseFacts {
     pub dormant: usize,
     /// When the lists were last read.
     pub refreshed_at: Option<DateTime<Utc>>,
-    /// How much regular trading has passed since.
+    /// When the oldest of them was made, by its own word; not after it was read.
+    pub made_at: Option<DateTime<Utc>>,
+    /// How much regular trading has passed since they were made or, where they do not say when that was, read.
     pub age_seconds_market: Option<i64>,
     /// Whether the built-in list is one to be quoted here.
     #[serde(skip)]
@@ -166,7 +170,7 @@ pub enum Code {
     UniverseStandsIn,
     /// The built-in list is quoted, in production.
     UniverseBuiltIn,
-    /// The lists have not been read for two sessions.
+    /// The lists are older than two sessions, although they may be read each night.
     UniverseOld,
     /// More symbols are silent than can be dead.
     ManyDormant,

@@ -25,6 +25,7 @@ fn case(now: &str, as_of: &str) -> Case {
         as_of,
         age_in_market_time: calendar.open_time_between(as_of, now),
         tolerated: TimeDelta::seconds(360),
+        closes_only: false,
         expected: 600,
         fresh: 600,
     };
@@ -34,6 +35,7 @@ fn case(now: &str, as_of: &str) -> Case {
         symbols: 600,
         dormant: 0,
         refreshed_at: Some(now),
+        made_at: None,
         age_seconds_market: Some(0),
         built_in_will_do: false,
     };
@@ -295,6 +297,7 @@ fn the_evidence_is_flat_enough_for_a_program() {
         "symbols": 600,
         "dormant": 0,
         "refreshed_at": "2026-11-25T15:06:30Z",
+        "made_at": null,
         "age_seconds_market": 0
       },
       "breaker": null,
