@@ -27,6 +27,7 @@ mod operations;
 mod pooler;
 mod process;
 mod providers_alpaca;
+mod providers_honest;
 mod providers_lists;
 mod providers_yahoo;
 mod reading;

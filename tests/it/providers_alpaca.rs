@@ -28,6 +28,8 @@ struct Exchange {
     next_prices: Vec<(String, f64)>,
     /// Inside `snapshots`.
     wrapped: bool,
+    /// Whoever asks for this one gets an error with HTTP 200.
+    spoilt: Option<String>,
 }
 
 type Shared = Arc<Mutex<Exchange>>;
@@ -80,6 +82,9 @@ fn snapshots(asked: &Asked, exchange: &mut Exchange) -> Answer {
     }
     if let Some(bad) = symbols.iter().find(|symbol| exchange.ill_formed.contains(*symbol)) {
         return Answer::refused(400, json!({"code": 40_010_001, "message": format!("invalid symbol: {bad}")}));
+    }
+    if exchange.spoilt.as_ref().is_some_and(|spoilt| symbols.contains(spoilt)) {
+        return Answer::ok(r#"{"error":"upstream is away","request":"r-1"}"#);
     }
     let known = symbols.iter().filter(|symbol| !exchange.unknown.contains(*symbol)).cloned().collect::<Vec<_>>();
     let mut map = Map::new();
@@ -282,6 +287,26 @@ async fn an_error_inside_of_http_200_and_words_that_are_no_numbers_cost_nobody_e
     assert_eq!((&report["requests"], &report["invalid"]), (&json!(3), &json!(1)), "{report}");
     let (_, kept) = running.get("/api/stocks/S0000/").await;
     assert_eq!((&kept["data"]["current_price"], &kept["data"]["refreshed"]), (&json!(40.125), &json!(false)));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_error_in_the_place_of_an_answer_puts_nobody_to_sleep() {
+    let mut market = market("2027-03-15T13:29:00Z", &numbered(150), Exchange::default()).await;
+    market.world.set("BELLWETHER_INGEST__ATTEMPTS", "1");
+    let running = market.world.start().await;
+    running.stats().await;
+    market.exchange.lock().unwrap().spoilt = Some("S0000".to_owned());
+    for minute in ["30", "33", "36", "39", "42", "45", "48"] {
+        let report = market.world.cycle(&running, &format!("2027-03-15T13:{minute}:00Z")).await;
+        assert_eq!((&report["fresh"], &report["dormant"], &report["refused"]), (&json!(50), &json!(0), &json!([])));
+        let cause = report["cause"].as_str().unwrap();
+        assert!(cause.contains("alpaca: HTTP 200 without any symbol that was asked for"), "{cause}");
+        assert!(cause.contains("upstream is away"), "{cause}");
+    }
+    market.exchange.lock().unwrap().spoilt = None;
+    let report = market.world.cycle(&running, "2027-03-15T13:51:00Z").await;
+    assert_eq!(report["fresh"], 150, "each is asked for again at once: {report}");
     running.stop().await;
 }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bellwether::clock::SharedClock;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
-use crate::harness::{Engine, World, instant, write_universe};
+use crate::harness::{Engine, World, eventually, instant, write_universe};
 use crate::sim_host::{Answer, Asked, SimHost, Trouble};
 
 async fn world(symbols: &[&str], settings: &[(&str, String)]) -> (World, tempfile::NamedTempFile) {
@@ -129,5 +129,58 @@ async fn a_csv_text_may_be_behind_a_url() {
     host.trouble([Trouble::Instead(Answer::ok("Exceeded the daily hits limit"))]);
     let report = world.cycle(&running, "2027-03-15T13:30:00Z").await;
     assert_eq!((&report["fresh"], &report["requests"]), (&json!(2), &json!(2)), "{report}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn closing_prices_are_fresh_until_those_of_the_next_session_are_due() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let closes = |at: &str, price: f64| {
+        let text = format!("symbol,price,at\nAAPL,{price},{at}\nBRK.A,712345.5,{at}\n");
+        std::fs::write(file.path(), text).unwrap();
+    };
+    let settings = [
+        ("PROVIDER", "csv".to_owned()),
+        ("CSV__FILE", file.path().display().to_string()),
+        ("CSV__DELAY", "end_of_day".to_owned()),
+    ];
+    let (mut world, _universe) = world(&["AAPL", "BRK.A"], &settings).await;
+    world.set("BELLWETHER_INGEST__CADENCE_SECONDS", "3600");
+    closes("2027-03-12T21:00:00Z", 10.5);
+    let running = world.start().await;
+    assert_eq!(running.stats().await["meta"]["delay_class"], "end_of_day");
+    let why = async || running.get("/api/v1/ingest/why").await.1;
+    // All Monday long the closes of Friday are what there is.
+    for at in ["2027-03-15T13:30:00Z", "2027-03-15T14:30:00Z", "2027-03-15T19:30:00Z"] {
+        let report = world.cycle(&running, at).await;
+        assert_eq!((&report["fresh"], &report["outdated"]), (&json!(2), &json!(0)), "{report}");
+        let why = why().await;
+        assert_eq!((&why["code"], &why["stale"], &why["healthy"]), (&json!("fresh"), &json!(false), &json!(true)));
+        let sentence = why["sentence"].as_str().unwrap();
+        assert!(sentence.contains("closing prices only, the newest of Fri 2027-03-12 16:00 EST; 2 of 2"), "{sentence}");
+    }
+    // They are a point of Friday, not of Monday.
+    let stats = running.stats().await;
+    assert_eq!(stats["historical_dates"].as_array().unwrap().last(), Some(&json!("2027-03-12")), "{stats}");
+    // Those of Monday are due six hours after its close; the file is late, and that is told.
+    world.advance_to(&running, instant("2027-03-16T01:59:00Z")).await;
+    assert_eq!(why().await["healthy"], true);
+    world.clock.advance_to(instant("2027-03-16T02:00:00Z"));
+    eventually("it is told", async || why().await["code"] == "cycle_failed").await;
+    let told = why().await["sentence"].to_string();
+    assert!(told.contains("2 older than the session"), "{told}");
+    closes("2027-03-15T20:00:00Z", 11.5);
+    eventually("the next try has them", async || {
+        world.clock.advance(TimeDelta::seconds(1));
+        running.get("/api/stocks/AAPL/").await.1["data"]["current_price"] == 11.5
+    })
+    .await;
+    assert!(why().await["sentence"].as_str().unwrap().contains("the quotes are those of the close"));
+    world.nothing_is_under_way(&running).await;
+    // On Tuesday those of Friday would not do any more.
+    closes("2027-03-12T21:00:00Z", 10.5);
+    assert_eq!(world.cycle(&running, "2027-03-16T13:30:00Z").await, Value::Null);
+    closes("2027-03-15T20:00:00Z", 11.5);
+    assert_eq!(world.cycle(&running, "2027-03-16T14:30:00Z").await["fresh"], 2);
     running.stop().await;
 }

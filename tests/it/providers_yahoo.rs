@@ -25,6 +25,8 @@ struct Door {
     gone: BTreeSet<String>,
     /// Instead of the next crumbs.
     instead: Vec<Answer>,
+    /// What whoever asks for `S0000` gets.
+    spoilt: Option<&'static str>,
 }
 
 type Shared = Arc<Mutex<Door>>;
@@ -87,6 +89,9 @@ fn quotes(asked: &Asked, door: &Door) -> Answer {
             400,
             json!({"finance": {"result": null, "error": {"code": "Bad Request", "description": "too many symbols"}}}),
         );
+    }
+    if let Some(body) = door.spoilt.filter(|_| symbols.iter().any(|symbol| symbol == "S0000")) {
+        return Answer::ok(body);
     }
     let known = symbols.iter().filter(|symbol| !door.unknown.contains(*symbol));
     let rows = known.map(|symbol| {
@@ -251,6 +256,31 @@ async fn too_many_requests_let_everybody_rest_and_an_error_in_http_200_is_no_ans
             running.get("/api/market-stats/").await.1["meta"]["completeness"] == 1.0 && market.host.calls() > rested
         })
         .await;
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn json_without_a_list_of_quotes_puts_nobody_to_sleep() {
+    let mut market = market(&numbered(150), Door::default()).await;
+    market.world.set("BELLWETHER_INGEST__ATTEMPTS", "1");
+    let running = market.world.start().await;
+    running.stats().await;
+    let none = [
+        "{}",
+        r#"{"message":"away"}"#,
+        r#"{"quoteResponse":{}}"#,
+        r#"{"quoteResponse":{"result":null,"error":null}}"#,
+        "{}",
+        "{}",
+        "{}",
+    ];
+    for (body, minute) in none.into_iter().zip(["30", "33", "36", "39", "42", "45", "48"]) {
+        market.door.lock().unwrap().spoilt = Some(body);
+        let report = market.world.cycle(&running, &format!("2027-03-15T13:{minute}:00Z")).await;
+        assert_eq!((&report["fresh"], &report["dormant"], &report["refused"]), (&json!(51), &json!(0), &json!([])));
+        let cause = report["cause"].as_str().unwrap();
+        assert!(cause.starts_with(&format!("yahoo: HTTP 200 {body:?}")), "{cause}");
     }
     running.stop().await;
 }

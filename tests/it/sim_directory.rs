@@ -25,6 +25,7 @@ struct Inner {
     other: Vec<String>,
     companies: Vec<(String, u32, String)>,
     manner: Option<Manner>,
+    made: Option<String>,
     /// Path, status and User-Agent of each call.
     calls: Vec<(String, u16, String)>,
 }
@@ -68,6 +69,11 @@ impl SimDirectory {
         self.inner.lock().unwrap().manner = Some(manner);
     }
 
+    /// From now on the directories say that they were made then, as `mmddyyyyhh:mm`.
+    pub fn made(&self, at: &str) {
+        self.inner.lock().unwrap().made = Some(at.to_owned());
+    }
+
     /// Path, status and User-Agent of the calls since the last look.
     pub fn calls(&self) -> Vec<(String, u16, String)> {
         std::mem::take(&mut self.inner.lock().unwrap().calls)
@@ -91,16 +97,19 @@ fn full_line(line: &str, tail: &str) -> String {
     if line.matches('|').count() > 1 { format!("{line}\n") } else { format!("{line}|{tail}\n") }
 }
 
+/// When a directory was made, unless it is said otherwise.
+const MADE: &str = "0315202717:03";
+
 /// A whole `nasdaqlisted.txt` of these lines.
 pub fn nasdaq_text(lines: &str) -> String {
     let header = "Symbol|Security Name|Market Category|Test Issue|Financial Status|Round Lot Size|ETF|NextShares";
-    format!("{header}\n{lines}File Creation Time: 0315202717:03|||||||\n")
+    format!("{header}\n{lines}File Creation Time: {MADE}|||||||\n")
 }
 
 /// A whole `otherlisted.txt` of these lines.
 pub fn other_text(lines: &str) -> String {
     let header = "ACT Symbol|Security Name|Exchange|CQS Symbol|ETF|Round Lot Size|Test Issue|NASDAQ Symbol";
-    format!("{header}\n{lines}File Creation Time: 0315202717:03||||||\n")
+    format!("{header}\n{lines}File Creation Time: {MADE}||||||\n")
 }
 
 struct App(Arc<Mutex<Inner>>);
@@ -138,6 +147,7 @@ fn answer(inner: &Inner, request: &Request, agent: &str) -> Response {
         }
         _ => return Response::builder().status(StatusCode::NOT_FOUND).body("404"),
     };
+    let body = inner.made.as_ref().map_or(body.clone(), |made| body.replace(MADE, made));
     let etag =
         format!("\"{:x}\"", body.bytes().fold(7_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into())));
     if manner == Manner::Well && request.headers().get(header::IF_NONE_MATCH).is_some_and(|known| *known == *etag) {

@@ -43,7 +43,7 @@ impl Asked {
 }
 
 /// An answer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     pub status: u16,
     pub headers: Vec<(&'static str, String)>,
@@ -69,7 +69,7 @@ impl Answer {
 }
 
 /// What the next calls get instead of, or on the way to, the right answer; one each.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Trouble {
     /// Another answer.
     Instead(Answer),

@@ -49,7 +49,7 @@ pub enum Manner {
     Months,
     /// With a time that is not as documented.
     Garbled,
-    /// No trade in the answer, as on plans without trades: the minute bar and `updated` must do.
+    /// No trade in the answer, as on plans without trades: the minute bar must do.
     WithoutTrades,
 }
 
@@ -230,10 +230,10 @@ fn ticker(index: usize, symbol: &str, manner: Manner, now: DateTime<Utc>) -> Val
             "lastTrade": {"p": 0, "s": 0, "t": 0, "x": 0}, "lastQuote": {"P": 0, "S": 0, "p": 0, "s": 0, "t": 0},
             "prevDay": bar(before, 292_738),
         }),
-        Manner::Garbled => json!({"ticker": symbol, "updated": "yesterday", "day": bar(price, 1)}),
+        Manner::Garbled => json!({"ticker": symbol, "updated": nanoseconds, "lastTrade": {"p": price, "t": "now"}}),
         Manner::WithoutTrades => json!({
-            "ticker": symbol, "updated": nanoseconds, "day": bar(price, 37_216), "min": bar(price, 5_000),
-            "prevDay": bar(before, 292_738),
+            "ticker": symbol, "updated": nanoseconds, "day": bar(price, 37_216),
+            "min": {"av": 37_216, "t": traded_at.timestamp_millis(), "c": price, "v": 5_000}, "prevDay": bar(before, 292_738),
         }),
         _ => json!({
             "ticker": symbol, "todaysChange": price - before, "todaysChangePerc": 1.0, "updated": nanoseconds,

@@ -1,6 +1,10 @@
 //! What is quoted: lists that come, change, break off and stay away; and the symbols that come and go with them.
 
-use bellwether::config::ListingKind;
+use std::sync::Arc;
+
+use bellwether::clock::{SharedClock, SimClock};
+use bellwether::config::{ListingKind, Place};
+use bellwether::ingest::{Documents, Loaded};
 use bellwether::market::{Directory, DirectoryKind, Universe, choose};
 use bellwether::store::RunState;
 use chrono::TimeDelta;
@@ -8,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Engine, Running, World, eventually, instant};
 use crate::sim_directory::{Manner, SimDirectory, nasdaq_text, other_text};
+use crate::sim_host::{Answer, SimHost};
 
 const NASDAQ: [&str; 4] =
     ["AAPL|Apple Inc.", "MSFT|Microsoft", "ZVZZT|A test|G|Y|N|100|N|N", "QQQ|A fund|G|N|N|100|Y|N"];
@@ -199,6 +204,62 @@ async fn a_restart_without_a_network_has_the_last_universe() {
     world.advance_to(&running, instant("2027-03-15T14:06:00Z")).await;
     assert_eq!(running.stats().await["meta"]["completeness"], 1.0);
     running.stop().await;
+    // So does a word that is taken back, of either kind, and another choice of kinds.
+    for (exclude, include, leave_out, symbols, why) in [
+        ("", "SPY", "test-issue,etf", 7, "MSFT is back, SPY is new"),
+        ("", "", "test-issue,etf", 6, "SPY is gone again"),
+        ("", "", "test-issue", 7, "the fund on the list counts"),
+    ] {
+        world.set("BELLWETHER_INGEST__UNIVERSE__EXCLUDE", exclude);
+        world.set("BELLWETHER_INGEST__UNIVERSE__INCLUDE", include);
+        world.set("BELLWETHER_INGEST__UNIVERSE__LEAVE_OUT", leave_out);
+        let running = world.start().await;
+        running.stats().await;
+        assert_eq!(running.get("/api/v1/ingest/status").await.1["universe"]["symbols"], symbols, "{why}");
+        running.stop().await;
+    }
+    assert_eq!(server.calls(), [], "nobody was asked");
+}
+
+#[tokio::test]
+async fn a_mirror_that_stands_still_is_told_although_it_answers() {
+    let server = SimDirectory::start(&NASDAQ, &OTHER).await;
+    server.made("0215202717:03");
+    let world = world("2027-03-15T14:00:00Z", Engine::Sqlite, &server).await;
+    let running = world.start().await;
+    running.stats().await;
+    let old = async |running: &Running| {
+        let (_, why) = running.get("/api/v1/ingest/why").await;
+        let findings = why["findings"].as_array().unwrap();
+        findings.iter().find(|finding| finding["code"] == "universe_old").cloned()
+    };
+    let told = old(&running).await.expect("it is a month old");
+    let sentence = told["sentence"].as_str().unwrap();
+    assert!(sentence.contains("are of Mon 2027-02-15 17:03 EST by their own word"), "{sentence}");
+    assert!(sentence.contains("last read on Mon 2027-03-15 10:00 EDT"), "{sentence}");
+    running.stop().await;
+    let running = world.start().await;
+    assert_eq!(old(&running).await, Some(told), "a restart does not forget it");
+    running.stats().await;
+    server.made("0315202717:03");
+    night_and_morning(&world, &running, "2027-03-16").await;
+    eventually("the new list is told", async || old(&running).await.is_none()).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_told_where_it_came_from() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let clock = SimClock::at(instant("2027-03-15T14:00:00Z")) as SharedClock;
+    let elsewhere = SimHost::start(Arc::clone(&clock), None, |_| Answer::ok("symbol\nAAPL\n")).await;
+    let target = elsewhere.url();
+    let host = SimHost::start(clock, None, move |_| Answer::refused(302, "").with("location", &target)).await;
+    let documents = Documents::new(None, std::time::Duration::from_secs(10)).unwrap();
+    let place: Place = format!("{}/list.csv?token=canary", host.url()).parse().unwrap();
+    let loaded = documents.load(&place, None).await.unwrap();
+    assert!(matches!(loaded, Loaded::New { text, .. } if text.contains("AAPL")));
+    let asked = format!("{:?}", elsewhere.asked());
+    assert!(elsewhere.calls() == 1 && !asked.contains("canary"), "{asked}");
 }
 
 #[tokio::test]

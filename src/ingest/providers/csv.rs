@@ -3,7 +3,7 @@
 //! The first line names the columns, in any order: `symbol`, `price` and `at` (the time of the quote: RFC 3339, or Unix time in
 //! seconds, milliseconds, microseconds or nanoseconds) must be there, `previous_close`, `open`, `high`, `low`, `bid`, `ask` and
 //! `volume` may; others are left alone, and an empty field is not known. A line is a quote: text in quotes does not go on in the
-//! next one. A line that cannot be read is named by its number and costs that line only.
+//! next one, and the last ends with a line break too. A line that cannot be read is named by its number and costs that line only.
 
 use std::time::Duration;
 
@@ -194,8 +194,12 @@ fn read(text: &str, universe: &Universe) -> Result<Answer, FetchError> {
     let header = lines.next().map_or(Ok(StringRecord::new()), |(line, _)| record_of(line)).map_err(unreadable)?;
     let columns = Columns::of(&header)?;
     let (mut quotes, mut bad) = (Vec::new(), Vec::new());
+    // A number at the end of a text that was cut off is another number.
+    let cut_off = if text.ends_with('\n') { 0 } else { text.lines().count() };
     for (line, number) in lines {
-        let read = record_of(line).and_then(|record| {
+        let whole =
+            if number == cut_off { Err("it is not whole; end it with a line break".to_owned()) } else { Ok(line) };
+        let read = whole.and_then(record_of).and_then(|record| {
             let (symbol, quote) = columns.quote(&record)?;
             Ok(universe.position(symbol).map(|index| (index, quote)))
         });
@@ -254,6 +258,9 @@ mod tests {
         let told: Vec<_> = answer.quotes.iter().map(|(index, quote)| (*index, quote.price.unwrap())).collect();
         assert_eq!(told, [(0, 1.5), (1, 2.5), (2, 4.5), (0, 5.5)]);
         insta::assert_snapshot!(answer.remarks[0], @r#"csv: line 5: a quote (") is not closed before the line ends; line 7: 5 fields for 4 columns"#);
+        let cut_off = read("symbol,at,price\nAAPL,1805119200,1.5\nMSFT,1805119200,23", &universe()).unwrap();
+        assert_eq!(cut_off.quotes.len(), 1, "it may have been 23.5");
+        assert_eq!(cut_off.remarks, ["csv: line 3: it is not whole; end it with a line break"]);
         let told = read("symbol,\"price,at\nAAPL,1,1805119200\n", &universe()).unwrap_err().to_string();
         assert_eq!(told, "csv: line 1: a quote (\") is not closed before the line ends");
     }
