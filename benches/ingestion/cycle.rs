@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bellwether::clock::SystemClock;
 use bellwether::config::{Config, Environment};
 use bellwether::daemon::Parts;
-use bellwether::ingest::{Board, FetchPlan};
+use bellwether::ingest::{Board, FetchPlan, Wanted};
 use bellwether::market::Universe;
 use chrono::{TimeDelta, Utc};
 use uuid::Uuid;
@@ -49,7 +49,7 @@ pub async fn fetch(provider: &str, stub: &str, symbols: usize, rounds: usize) {
     let parts = assemble(&url, provider, stub, symbols, scratch.path()).await;
     let list = std::fs::read_to_string(scratch.path().join("universe.csv")).unwrap();
     let universe = Universe::parse_csv(&list, "universe.csv").unwrap();
-    let wanted: Vec<usize> = (0..universe.len()).collect();
+    let wanted = Wanted::from((0..universe.len()).collect::<Vec<_>>());
     let (mut alone, mut whole) = (Vec::new(), Vec::new());
     for round in 0..=rounds {
         let slot = Utc::now();

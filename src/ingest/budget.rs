@@ -73,8 +73,8 @@ pub struct Headroom {
     pub held_until: Option<DateTime<Utc>>,
 }
 
-/// Longer than this nobody is asked to wait: a date further away is in other units than it should be.
-const LONGEST_HOLD: Duration = Duration::from_hours(24);
+/// Longer than this nobody waits for a provider, whatever it asks for.
+pub(super) const LONGEST_HOLD: Duration = Duration::from_hours(24);
 
 /// Hands out permits no faster than the quota, and none while the provider has said that it wants no calls.
 #[derive(Debug)]
@@ -94,6 +94,7 @@ impl Permit {
     /// The provider counts `left` more calls until `resets_at`.
     pub fn provider_said(&self, left: u32, resets_at: DateTime<Utc>) {
         let now = self.clock.now();
+        // A date further away than that is in other units than it should be.
         let within = resets_at > now && (resets_at - now).to_std().is_ok_and(|wait| wait <= LONGEST_HOLD);
         let mut words = self.told.lock();
         if within && left == 0 {
@@ -114,14 +115,6 @@ impl Permit {
     }
 }
 
-/// The budget had no permit before the deadline.
-#[derive(Debug, thiserror::Error)]
-#[error("the provider's quota leaves no call before the deadline; the next is allowed in {} s", .wait.as_secs())]
-pub struct Exhausted {
-    /// How long a call would have to wait.
-    pub wait: Duration,
-}
-
 impl Budget {
     /// A full budget of `quota`.
     pub fn new(quota: Quota, clock: SharedClock) -> Self {
@@ -132,12 +125,11 @@ impl Budget {
         Self { limiter, told: Arc::default(), clock }
     }
 
-    /// The provider wants no call before `until`. More than a day is not believed.
+    /// The provider wants no call before `until`; a day is the longest that is kept.
     pub fn hold_until(&self, until: DateTime<Utc>) {
-        if until <= self.clock.later(LONGEST_HOLD) {
-            let mut words = self.told.lock();
-            words.held_until = words.held_until.max(Some(until));
-        }
+        let until = until.min(self.clock.later(LONGEST_HOLD));
+        let mut words = self.told.lock();
+        words.held_until = words.held_until.max(Some(until));
     }
 
     /// What the provider's own words leave at `now`.
@@ -151,10 +143,19 @@ impl Budget {
         }
     }
 
-    /// A permit, if there is one at this moment: for calls that are not worth waiting for.
-    pub fn permit_now(&self) -> Option<Permit> {
-        let free = self.wait_for_provider().is_none() && self.limiter.check().is_ok();
-        free.then(|| self.pay())
+    /// A permit, if there is one at this moment.
+    ///
+    /// # Errors
+    /// When there is none: how long it is at least until there may be one.
+    pub fn permit_now(&self) -> Result<Permit, Duration> {
+        if let Some(wait) = self.wait_for_provider() {
+            return Err(wait);
+        }
+        let denied = match self.limiter.check() {
+            Ok(()) => return Ok(self.pay()),
+            Err(denied) => denied,
+        };
+        Err(denied.wait_time_from(GovernorClock::new(SharedClock::clone(&self.clock)).instant()))
     }
 
     /// One call less of what the provider counts.
@@ -166,32 +167,11 @@ impl Budget {
     }
 
     /// How long the provider's own words forbid a call.
-    fn wait_for_provider(&self) -> Option<Duration> {
+    pub(super) fn wait_for_provider(&self) -> Option<Duration> {
         let now = self.clock.now();
         let Headroom { left, resets_at, held_until } = self.headroom(now);
         let until = held_until.max(resets_at.filter(|_| left == Some(0)))?;
         (until - now).to_std().ok().filter(|wait| !wait.is_zero())
-    }
-
-    /// Waits for a permit.
-    ///
-    /// # Errors
-    /// At once, when none will be free before `deadline`.
-    pub async fn permit(&self, deadline: DateTime<Utc>) -> Result<Permit, Exhausted> {
-        loop {
-            let wait = match self.wait_for_provider() {
-                Some(wait) => wait,
-                None => match self.limiter.check() {
-                    Ok(()) => return Ok(self.pay()),
-                    Err(denied) => denied.wait_time_from(GovernorClock::new(SharedClock::clone(&self.clock)).instant()),
-                },
-            };
-            if self.clock.later(wait) >= deadline {
-                return Err(Exhausted { wait });
-            }
-            // A microsecond more, because the clock of dates is coarser than the limiter's.
-            self.clock.sleep(wait + Duration::from_micros(1)).await;
-        }
     }
 }
 
@@ -205,13 +185,11 @@ const _: fn() = || {
 mod tests {
     use chrono::TimeDelta;
 
-    use futures_util::FutureExt;
-
     use super::*;
     use crate::clock::{Clock, SimClock};
 
-    #[tokio::test]
-    async fn no_window_of_a_minute_holds_more_calls_than_the_quota() {
+    #[test]
+    fn no_window_of_a_minute_holds_more_calls_than_the_quota() {
         let clock = SimClock::at("2027-03-15T14:00:00Z".parse().unwrap());
         let budget = Budget::new(
             Quota { requests: 5, per: Duration::from_mins(1), burst: 1 },
@@ -220,11 +198,9 @@ mod tests {
         let end = clock.now() + TimeDelta::minutes(10);
         let mut granted = Vec::new();
         while clock.now() < end {
-            let mut waiting = Box::pin(budget.permit(end));
-            match waiting.as_mut().now_or_never() {
-                Some(Ok(_)) => granted.push(clock.now()),
-                Some(Err(_)) => break,
-                None => clock.advance(TimeDelta::seconds(1)),
+            match budget.permit_now() {
+                Ok(_) => granted.push(clock.now()),
+                Err(_) => clock.advance(TimeDelta::seconds(1)),
             }
         }
         for start in &granted {
@@ -234,20 +210,22 @@ mod tests {
         assert!(granted.len() >= 45, "{} calls in ten minutes", granted.len());
     }
 
-    #[tokio::test]
-    async fn a_permit_that_would_come_too_late_is_refused_at_once() {
+    #[test]
+    fn who_gets_no_permit_is_told_how_long_it_takes() {
         let clock = SimClock::at("2027-03-15T14:00:00Z".parse().unwrap());
         let budget = Budget::new(
             Quota { requests: 1, per: Duration::from_mins(1), burst: 1 },
             Arc::clone(&clock) as SharedClock,
         );
-        let deadline = clock.now() + TimeDelta::seconds(30);
-        budget.permit(deadline).await.map(drop).unwrap();
-        assert!(budget.permit(deadline).now_or_never().unwrap().is_err());
+        budget.permit_now().map(drop).unwrap();
+        clock.advance(TimeDelta::seconds(20));
+        assert_eq!(budget.permit_now().unwrap_err(), Duration::from_secs(40));
+        budget.hold_until(clock.now() + TimeDelta::seconds(90));
+        assert_eq!(budget.permit_now().unwrap_err(), Duration::from_secs(90));
     }
 
-    #[tokio::test]
-    async fn what_the_provider_counts_holds_beside_the_quota() {
+    #[test]
+    fn what_the_provider_counts_holds_beside_the_quota() {
         let clock = SimClock::at("2027-03-15T14:00:00Z".parse().unwrap());
         let quota = Quota::in_any_window(200, Duration::from_mins(1));
         let budget = Budget::new(quota, Arc::clone(&clock) as SharedClock);
@@ -256,20 +234,31 @@ mod tests {
         permit.provider_said(2, resets_at);
         permit.provider_said(5, resets_at);
         assert_eq!(budget.headroom(clock.now()).left, Some(2), "an older answer that comes later changes nothing");
-        assert!(budget.permit_now().is_some() && budget.permit_now().is_some());
-        assert!(budget.permit_now().is_none(), "the provider counts none any more");
-        assert!(budget.permit(clock.now() + TimeDelta::seconds(30)).now_or_never().unwrap().is_err());
+        assert!(budget.permit_now().is_ok() && budget.permit_now().is_ok());
+        let wait = budget.permit_now().unwrap_err();
+        assert_eq!(wait, Duration::from_secs(40), "the provider counts none any more");
         clock.advance_to(resets_at);
-        assert!(budget.permit_now().is_some());
-        // Nonsense is not obeyed.
+        assert!(budget.permit_now().is_ok());
+        // A count in other units than it should be is nonsense.
         permit.provider_said(0, clock.now() + TimeDelta::days(30));
-        budget.hold_until(clock.now() + TimeDelta::days(30));
-        assert!(budget.permit_now().is_some());
+        assert!(budget.permit_now().is_ok());
         budget.hold_until(clock.now() + TimeDelta::hours(2));
         clock.advance(TimeDelta::minutes(119));
-        assert!(budget.permit_now().is_none());
+        assert!(budget.permit_now().is_err());
         clock.advance(TimeDelta::minutes(1));
-        assert!(budget.permit_now().is_some());
+        assert!(budget.permit_now().is_ok());
+    }
+
+    #[test]
+    fn a_wait_of_more_than_a_day_is_kept_for_a_day() {
+        let clock = SimClock::at("2027-03-15T14:00:00Z".parse().unwrap());
+        let quota = Quota::in_any_window(200, Duration::from_mins(1));
+        let budget = Budget::new(quota, Arc::clone(&clock) as SharedClock);
+        budget.hold_until(clock.now() + TimeDelta::hours(25));
+        clock.advance(TimeDelta::hours(24) - TimeDelta::seconds(1));
+        assert_eq!(budget.permit_now().unwrap_err(), Duration::from_secs(1));
+        clock.advance(TimeDelta::seconds(1));
+        assert!(budget.permit_now().is_ok());
     }
 
     #[test]
@@ -280,7 +269,7 @@ mod tests {
             let budget = Budget::new(quota, Arc::clone(&clock) as SharedClock);
             let mut granted = Vec::new();
             for _ in 0..1_800 {
-                while budget.permit_now().is_some() {
+                while budget.permit_now().is_ok() {
                     granted.push(clock.now());
                 }
                 clock.advance(TimeDelta::milliseconds(100));

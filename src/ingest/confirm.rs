@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use tracing::info;
 
-use super::fetch::{FetchPlan, Fetched, Fetcher};
+use super::fetch::{FetchPlan, Fetched, Fetcher, Wanted};
 use super::gate::{Gated, gate, to_confirm};
 use crate::market::{Snapshot, Universe};
 use crate::metrics;
@@ -16,7 +16,7 @@ use crate::metrics;
 pub async fn fetch_and_gate(
     fetcher: &Fetcher,
     universe: &Arc<Universe>,
-    wanted: &[usize],
+    wanted: &Wanted,
     plan: FetchPlan,
     previous: Option<&Snapshot>,
     session_start: impl Fn(DateTime<Utc>) -> DateTime<Utc> + Send,

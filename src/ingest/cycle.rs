@@ -15,7 +15,8 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use super::fetch::{Fetched, Fetcher, lock, too_late};
+use super::budget::Permit;
+use super::fetch::{Fetched, Fetcher, Held, Trouble, Wanted, lock, too_late};
 use super::pace::{Latencies, may_hedge};
 use super::plan::RequestPlan;
 use super::providers::{Answer, FetchError, RawQuote};
@@ -25,8 +26,8 @@ use crate::metrics;
 /// No call is made a second time before this: what is quicker is not slow.
 const SHORTEST_HEDGE: Duration = Duration::from_millis(20);
 
-/// Refusals without a single answer after which batches are not taken apart any more: then it is not a symbol's fault. One bad
-/// symbol among two hundred is found with eight refusals, and answers between them.
+/// Refusals without a single answer after which batches wait for one before they are taken apart: it may not be a symbol's
+/// fault. One bad symbol among two hundred is found with eight refusals, and answers between them.
 const REFUSALS_WITHOUT_AN_ANSWER: u32 = 8;
 
 /// A call to be made.
@@ -35,16 +36,32 @@ struct Work {
     batch: Vec<usize>,
     /// Tries so far.
     tried: u32,
-    /// It is the second time for symbols that were not in their answer.
-    again: bool,
+    turn: Turn,
 }
 
-/// A call that has ended.
+/// Why symbols are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// It is their turn.
+    First,
+    /// They were not in their answer.
+    Again,
+    /// They have a call of their own, as little is to be expected of them.
+    Apart,
+}
+
+/// A call that has ended, or never left.
 struct Done {
     work: Work,
-    result: Result<Answer, FetchError>,
-    /// It never left: the quota or the breaker forbids it.
-    held_back: bool,
+    end: End,
+}
+
+enum End {
+    Called(Result<Answer, FetchError>),
+    /// It never left.
+    Held(Held),
+    /// It was under way when the cycle had to end.
+    Late,
 }
 
 /// What the calls of one cycle share.
@@ -66,19 +83,24 @@ struct Cycle<'a> {
     later: Vec<(DateTime<Utc>, Work)>,
     /// Not in their answer, for the first time.
     absent: Vec<usize>,
-    /// The first symbol that could not be asked for.
-    held_back: Option<usize>,
+    /// Refused before anything was answered.
+    in_doubt: Vec<(Work, String)>,
     answers: u32,
     refusals: u32,
+    /// A call had no answer when it all had to end.
+    late: bool,
+    /// Something happened that lies with the provider and with no symbol.
+    provider_failed: bool,
     fetched: Fetched,
-    faults: BTreeMap<String, usize>,
+    /// How often each was met, and whether it is only that nobody could be asked.
+    faults: BTreeMap<String, (bool, usize)>,
 }
 
 /// Asks for `wanted`.
 pub(super) async fn run(
     fetcher: &Fetcher,
     universe: &Universe,
-    wanted: &[usize],
+    wanted: &Wanted,
     plan: &RequestPlan,
     deadline: DateTime<Utc>,
 ) -> Fetched {
@@ -92,7 +114,7 @@ pub(super) async fn run(
     let mut running = FuturesUnordered::new();
     loop {
         cycle.wake();
-        while running.len() < fetcher.concurrency() {
+        while running.len() < cycle.width() {
             let Some(work) = cycle.queue.pop_front() else { break };
             running.push(attempt(fetcher, universe, work, &flight, deadline));
         }
@@ -112,50 +134,64 @@ pub(super) async fn run(
     cycle.end(&flight)
 }
 
-/// One try of one call, with a second copy where it is slow.
+/// One try of one call.
 async fn attempt(fetcher: &Fetcher, universe: &Universe, work: Work, flight: &Flight, deadline: DateTime<Utc>) -> Done {
     let permit = match fetcher.leave(deadline).await {
         Ok(permit) => permit,
-        Err(fault) => return Done { work, result: Err(fault), held_back: true },
+        Err(held) => return Done { work, end: End::Held(held) },
     };
-    let provider = fetcher.provider();
-    let began = fetcher.clock.monotonic();
-    flight.calls.fetch_add(1, Ordering::Relaxed);
-    fetcher.progress.called();
-    let first = provider.fetch(universe, &work.batch, permit);
-    let answered = async {
-        let slow = flight.is_slow(fetcher);
-        tokio::pin!(slow);
+    let end = tokio::select! {
+        result = flight.answer(fetcher, universe, &work.batch, permit) => End::Called(result),
+        () = fetcher.clock.sleep_until(deadline) => End::Late,
+    };
+    Done { work, end }
+}
+
+impl Flight {
+    /// A call, and a second copy of it where it is slow. The first good answer counts; the other copy is dropped with all it
+    /// might still say.
+    async fn answer(
+        &self,
+        fetcher: &Fetcher,
+        universe: &Universe,
+        batch: &[usize],
+        permit: Permit,
+    ) -> Result<Answer, FetchError> {
+        let first = Box::pin(self.copy(fetcher, universe, batch, permit));
+        let slow = Box::pin(self.is_slow(fetcher));
         let first = match select(first, slow).await {
             Either::Left((answered, _)) => return answered,
             Either::Right(((), first)) => first,
         };
-        let calls = flight.calls.load(Ordering::Relaxed);
-        let allowed = may_hedge(calls, flight.hedged.load(Ordering::Relaxed), fetcher.options.hedge_percent);
-        let Some(permit) = allowed.then(|| fetcher.budget.permit_now()).flatten() else { return first.await };
-        flight.calls.fetch_add(1, Ordering::Relaxed);
-        flight.hedged.fetch_add(1, Ordering::Relaxed);
-        fetcher.progress.called();
-        metrics::provider_hedged(provider.description().name);
-        // The first good answer counts; the other call is dropped with all it might still say.
-        match select(first, provider.fetch(universe, &work.batch, permit)).await {
+        let calls = self.calls.load(Ordering::Relaxed);
+        let allowed = may_hedge(calls, self.hedged.load(Ordering::Relaxed), fetcher.options.hedge_percent);
+        let Some(permit) = allowed.then(|| fetcher.leave_now().ok()).flatten() else { return first.await };
+        self.hedged.fetch_add(1, Ordering::Relaxed);
+        metrics::provider_hedged(fetcher.provider().description().name);
+        match select(first, Box::pin(self.copy(fetcher, universe, batch, permit))).await {
             Either::Left((Ok(answer), _)) | Either::Right((Ok(answer), _)) => Ok(answer),
             Either::Left((Err(_), other)) | Either::Right((Err(_), other)) => other.await,
         }
-    };
-    let result = tokio::select! {
-        result = answered => result,
-        () = fetcher.clock.sleep_until(deadline) => Err(too_late(provider.description().name)),
-    };
-    let latency = fetcher.clock.monotonic().saturating_sub(began);
-    fetcher.learn(&result, latency);
-    if result.is_ok() {
-        flight.answered(latency);
     }
-    Done { work, result, held_back: false }
-}
 
-impl Flight {
+    async fn copy(
+        &self,
+        fetcher: &Fetcher,
+        universe: &Universe,
+        batch: &[usize],
+        permit: Permit,
+    ) -> Result<Answer, FetchError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        fetcher.progress.called();
+        let provider = fetcher.provider();
+        let full = batch.len() >= provider.description().batch_size(universe.len());
+        let (result, latency) = fetcher.call(full, provider.fetch(universe, batch, permit)).await;
+        if result.is_ok() {
+            self.answered(latency);
+        }
+        result
+    }
+
     /// Returns when a call that begins now has taken longer than 95 of 100 of this cycle.
     async fn is_slow(&self, fetcher: &Fetcher) {
         let began = fetcher.clock.monotonic();
@@ -176,38 +212,37 @@ impl Flight {
 }
 
 impl<'a> Cycle<'a> {
-    fn new(
-        fetcher: &'a Fetcher,
-        universe: &'a Universe,
-        wanted: &[usize],
-        fits: bool,
-        deadline: DateTime<Utc>,
-    ) -> Self {
+    fn new(fetcher: &'a Fetcher, universe: &'a Universe, wanted: &Wanted, fits: bool, deadline: DateTime<Utc>) -> Self {
         let description = fetcher.provider().description();
         let whole_market = description.whole_market;
-        let refused = |index: &usize| {
-            let symbol = universe.listings().get(*index).map(|listing| listing.symbol.as_str());
-            !whole_market && symbol.is_some_and(|symbol| lock(&fetcher.memory).refused.contains(symbol))
-        };
-        let (alone, mut rest): (Vec<usize>, Vec<usize>) = wanted.iter().copied().partition(refused);
+        let mut symbols = wanted.symbols.clone();
         if !fits && !whole_market {
             let begin_at = fetcher.begin_at.load(Ordering::Relaxed);
-            let turn = rest.partition_point(|index| *index < begin_at);
-            rest.rotate_left(turn);
+            let turn = symbols.partition_point(|index| *index < begin_at);
+            symbols.rotate_left(turn);
         }
-        let batches = rest.chunks(description.batch_size(rest.len()).max(1)).map(<[usize]>::to_vec);
-        let batches = batches.chain(alone.into_iter().map(|index| vec![index]));
+        let works = |symbols: &[usize], turn: Turn| -> Vec<Work> {
+            let batches = symbols.chunks(description.batch_size(symbols.len()));
+            batches.map(|batch| Work { batch: batch.to_vec(), tried: 0, turn }).collect()
+        };
+        let mut queue = VecDeque::from(works(&symbols, Turn::First));
+        for apart in wanted.apart.iter().flat_map(|group| works(group, Turn::Apart)) {
+            // They are the least urgent; but where not all have their turn, the last never would.
+            if fits { queue.push_back(apart) } else { queue.push_front(apart) }
+        }
         Self {
             fetcher,
             universe,
             deadline,
             whole_market,
-            queue: batches.map(|batch| Work { batch, tried: 0, again: false }).collect(),
+            queue,
             later: Vec::new(),
             absent: Vec::new(),
-            held_back: None,
+            in_doubt: Vec::new(),
             answers: 0,
             refusals: 0,
+            late: false,
+            provider_failed: false,
             fetched: Fetched {
                 quotes: vec![None; universe.len()],
                 answered: vec![false; universe.len()],
@@ -215,6 +250,11 @@ impl<'a> Cycle<'a> {
             },
             faults: BTreeMap::new(),
         }
+    }
+
+    /// How many calls may be under way: one, as long as it is not known that this client may make any.
+    fn width(&self) -> usize {
+        if self.fetcher.let_in.load(Ordering::Relaxed) { self.fetcher.concurrency() } else { 1 }
     }
 
     /// Puts what has waited its time back into the queue.
@@ -230,38 +270,33 @@ impl<'a> Cycle<'a> {
     fn ask_absent_again(&mut self) -> bool {
         let absent = std::mem::take(&mut self.absent);
         let size = self.fetcher.provider().description().batch_size(absent.len());
-        let works = absent.chunks(size).map(|batch| Work { batch: batch.to_vec(), tried: 0, again: true });
+        let works = absent.chunks(size).map(|batch| Work { batch: batch.to_vec(), tried: 0, turn: Turn::Again });
         self.queue.extend(works);
         !absent.is_empty()
     }
 
     fn take(&mut self, done: Option<Done>) {
-        let Some(Done { mut work, result, held_back }) = done else { return };
+        let Some(Done { work, end }) = done else { return };
+        let result = match end {
+            End::Called(result) => result,
+            End::Late => {
+                self.late = true;
+                return self.lose(&work, too_late(self.fetcher.provider().description().name));
+            }
+            End::Held(held) => return self.hold_back(&work, held),
+        };
+        // A refusal may be a symbol's; a call that may not be made is everybody's.
+        self.fetcher.let_in.store(!matches!(result, Err(FetchError::Fail(_))), Ordering::Relaxed);
         match result {
             Ok(answer) => self.keep(work, answer),
             Err(FetchError::Refused(message)) => self.take_apart(work, message),
-            Err(FetchError::Retry { after, message } | FetchError::Down { after, message }) => {
-                work.tried += 1;
-                match self.fetcher.pause_before(work.tried, after, self.deadline) {
-                    Some(pause) => {
-                        let (attempt, pause_ms) = (work.tried, pause.as_millis());
-                        warn!(
-                            symbols = work.batch.len(),
-                            attempt,
-                            pause_ms,
-                            reason = message,
-                            "a call will be tried again"
-                        );
-                        self.later.push((self.fetcher.clock.later(pause), work));
-                    }
-                    None => self.lose(&work, format!("{message} (tried {} times)", work.tried)),
-                }
-            }
-            Err(FetchError::Fail(message)) if held_back => {
-                self.held_back = self.held_back.or(work.batch.first().copied());
-                self.lose(&work, message);
+            Err(FetchError::Retry { after, message }) => self.try_again(work, after, message),
+            Err(FetchError::Down { after, message }) => {
+                self.provider_failed = true;
+                self.try_again(work, after, message);
             }
             Err(FetchError::Fail(message)) => {
+                self.provider_failed = true;
                 self.lose(&work, message.clone());
                 // Whoever may not ask for one batch may not ask for the next either.
                 let rest = self.queue.drain(..).chain(self.later.drain(..).map(|(_, work)| work));
@@ -273,13 +308,34 @@ impl<'a> Cycle<'a> {
         }
     }
 
+    fn hold_back(&mut self, work: &Work, held: Held) {
+        if work.turn == Turn::First {
+            self.fetched.held_back = self.fetched.held_back.or(work.batch.first().copied());
+        }
+        let unpaid = matches!(held, Held::Unpaid(_));
+        self.provider_failed |= !unpaid;
+        self.fetched.trouble = unpaid.then_some(Trouble::Quota).or(self.fetched.trouble);
+        self.call_ended(work, 0);
+        self.faults.entry(held.to_string()).or_insert((unpaid, 0)).1 += 1;
+    }
+
+    fn try_again(&mut self, mut work: Work, after: Option<Duration>, message: String) {
+        work.tried += 1;
+        let Some(pause) = self.fetcher.pause_before(work.tried, after, self.deadline) else {
+            return self.lose(&work, format!("{message} (tried {} times)", work.tried));
+        };
+        let (symbols, attempt, pause_ms) = (work.batch.len(), work.tried, pause.as_millis());
+        warn!(symbols, attempt, pause_ms, reason = message, "a call will be tried again");
+        self.later.push((self.fetcher.clock.later(pause), work));
+    }
+
     fn keep(&mut self, work: Work, answer: Answer) {
         self.answers += 1;
         let provider = self.fetcher.provider().description().name;
         debug!(provider, symbols = work.batch.len(), quotes = answer.quotes.len(), "a batch was answered");
         self.fetched.delayed |= answer.delayed;
         for remark in answer.remarks {
-            *self.faults.entry(remark).or_default() += 1;
+            self.faults.entry(remark).or_default().1 += 1;
         }
         work.batch.iter().for_each(|index| self.fetched.answered[*index] = true);
         let answered = answer.quotes.len();
@@ -289,60 +345,78 @@ impl<'a> Cycle<'a> {
                 *place = newer(*place, quote);
             }
         }
-        self.fetcher.progress.call_ended(if work.again { 0 } else { work.batch.len() }, answered);
+        self.call_ended(&work, answered);
+        for (refused, message) in std::mem::take(&mut self.in_doubt) {
+            self.take_apart(refused, message);
+        }
         if self.whole_market {
             return;
         }
-        let mut memory = lock(&self.fetcher.memory);
+        let mut absent = lock(&self.fetcher.absent);
         for index in work.batch {
             let Some(listing) = self.universe.listings().get(index) else { continue };
-            memory.refused.remove(&listing.symbol);
-            if self.fetched.quotes[index].is_some() {
-                memory.absent.remove(&listing.symbol);
-            } else if work.again {
-                memory.absent.insert(listing.symbol.clone());
-            } else if !memory.absent.contains(&listing.symbol) {
-                self.absent.push(index);
+            match work.turn {
+                _ if self.fetched.quotes[index].is_some() => _ = absent.remove(&listing.symbol),
+                Turn::First if !absent.contains(&listing.symbol) => self.absent.push(index),
+                Turn::First | Turn::Apart => {}
+                Turn::Again => _ = absent.insert(listing.symbol.clone()),
             }
         }
     }
 
     /// Half by half, until the symbol that spoils the call stands alone.
     fn take_apart(&mut self, mut work: Work, message: String) {
+        if work.turn == Turn::Apart {
+            // Nothing else was expected. Whoever asks for them apart looks for the one to blame, when there is time.
+            debug!(symbols = work.batch.len(), reason = message, "symbols that are asked for apart are refused");
+            work.batch.iter().for_each(|index| self.fetched.answered[*index] = true);
+            self.call_ended(&work, 0);
+            return self.fetched.spoilt.push(work.batch);
+        }
         self.refusals += 1;
-        let symbol_is_to_blame = self.answers > 0 || self.refusals <= REFUSALS_WITHOUT_AN_ANSWER;
-        if self.whole_market || !symbol_is_to_blame {
+        if self.whole_market {
             return self.lose(&work, message);
+        }
+        if self.answers == 0 && self.refusals > REFUSALS_WITHOUT_AN_ANSWER {
+            return self.in_doubt.push((work, message));
         }
         if let [index] = work.batch[..] {
             let symbol = self.universe.listings().get(index).map_or("", |listing| listing.symbol.as_str());
-            let new = lock(&self.fetcher.memory).refused.insert(symbol.to_owned());
-            if new {
-                warn!(symbol, reason = message, "the provider refuses a symbol; it is asked for alone from now on");
-            }
+            warn!(symbol, reason = message, "the provider refuses a symbol");
             self.fetched.refused.push(index);
             self.fetched.answered[index] = true;
             return self.lose(&work, format!("{symbol} is refused: {message}"));
         }
         let second = work.batch.split_off(work.batch.len() / 2);
         for batch in [second, work.batch] {
-            self.queue.push_front(Work { batch, tried: 0, again: work.again });
+            self.queue.push_front(Work { batch, tried: 0, turn: work.turn });
         }
     }
 
     fn lose(&mut self, work: &Work, fault: String) {
-        self.fetcher.progress.call_ended(if work.again { 0 } else { work.batch.len() }, 0);
-        *self.faults.entry(fault).or_default() += 1;
+        self.call_ended(work, 0);
+        self.faults.entry(fault).or_default().1 += 1;
     }
 
-    fn end(self, flight: &Flight) -> Fetched {
-        self.fetcher.begin_at.store(self.held_back.unwrap_or(0), Ordering::Relaxed);
+    fn call_ended(&self, work: &Work, answered: usize) {
+        let asked = if work.turn == Turn::Again { 0 } else { work.batch.len() };
+        self.fetcher.progress.call_ended(asked, answered);
+    }
+
+    fn end(mut self, flight: &Flight) -> Fetched {
+        for (work, message) in std::mem::take(&mut self.in_doubt) {
+            self.lose(&work, message);
+        }
+        let requests = flight.calls.load(Ordering::Relaxed);
+        let provider_failed = self.provider_failed || self.answers == 0 && (self.refusals > 0 || self.late);
         let mut faults: Vec<_> = self.faults.into_iter().collect();
-        faults.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        faults.sort_by_key(|(_, (unpaid, count))| (*unpaid, std::cmp::Reverse(*count)));
+        let trouble = provider_failed.then_some(Trouble::Provider).or(self.fetched.trouble);
         Fetched {
-            requests: flight.calls.load(Ordering::Relaxed),
+            requests,
             hedged: flight.hedged.load(Ordering::Relaxed),
             faults: faults.into_iter().map(|(fault, _)| fault).collect(),
+            trouble,
             ..self.fetched
         }
     }

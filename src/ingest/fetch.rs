@@ -3,14 +3,14 @@
 //! A cycle is in `cycle.rs`; what is the same for every call, those for past sessions too, is here.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tracing::{info, warn};
 
-use super::breaker::{Breaker, BreakerView};
+use super::breaker::{Breaker, BreakerView, NotYet};
 use super::budget::{Budget, Headroom, Permit};
 use super::cycle;
 use super::pace::Pace;
@@ -50,6 +50,42 @@ pub struct FetchPlan {
     pub deadline: DateTime<Utc>,
 }
 
+/// What a cycle asks for, as indices of the universe.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// In batches of the provider's size.
+    pub symbols: Vec<usize>,
+    /// Groups that are asked for apart, as little is to be expected of them, so that they spoil no batch.
+    pub apart: Vec<Vec<usize>>,
+}
+
+impl Wanted {
+    /// How many symbols there are.
+    pub fn len(&self) -> usize {
+        self.symbols.len() + self.apart.iter().map(Vec::len).sum::<usize>()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl From<Vec<usize>> for Wanted {
+    fn from(symbols: Vec<usize>) -> Self {
+        Self { symbols, apart: Vec::new() }
+    }
+}
+
+/// Where the worst of what went wrong lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// With the provider: its host failed, is left alone for that, or none of its answers was one.
+    Provider,
+    /// Its quota left too few calls.
+    Quota,
+}
+
 /// What came of it.
 #[derive(Debug, Clone, Default)]
 pub struct Fetched {
@@ -63,10 +99,17 @@ pub struct Fetched {
     pub requests: u32,
     /// Second copies of slow calls among them.
     pub hedged: u32,
-    /// Indices of symbols that the provider refuses: each spoils any call it is part of.
+    /// Indices of symbols that the provider refused, each alone: they spoil any call they are part of.
     pub refused: Vec<usize>,
-    /// What went wrong, most frequent first; empty when each call was answered as documented.
+    /// Groups that were asked for apart and refused.
+    pub spoilt: Vec<Vec<usize>>,
+    /// What went wrong: what the provider said before what it could not be asked, the most frequent first. Empty when each
+    /// call was answered as documented.
     pub faults: Vec<String>,
+    /// Where the worst of it lies.
+    pub trouble: Option<Trouble>,
+    /// The first symbol that could not be asked for.
+    pub held_back: Option<usize>,
     /// How it was planned.
     pub plan: Option<RequestPlan>,
 }
@@ -80,20 +123,26 @@ pub struct Fetcher {
     pub(super) options: FetchOptions,
     pub(super) progress: Arc<Progress>,
     pub(super) pace: Mutex<Pace>,
-    pub(super) memory: Mutex<Memory>,
+    /// Not in an answer of the last cycles, although asked for twice: not asked for a second time again until they come back.
+    /// By their names, as the universe may change.
+    pub(super) absent: Mutex<BTreeSet<String>>,
     /// Who waits for a permit waits in a row, so that what is asked for first is the first of the list.
     row: tokio::sync::Mutex<()>,
     /// Where a cycle that does not fit the quota begins: after the last symbol that the one before could ask for.
     pub(super) begin_at: AtomicUsize,
+    /// The last call of a cycle was not one that this client may not make. Until then one call goes ahead alone.
+    pub(super) let_in: AtomicBool,
 }
 
-/// What was learned of symbols in the last cycle, by their names, as the universe may change.
-#[derive(Debug, Default)]
-pub(super) struct Memory {
-    /// Not in an answer, although asked for twice: not asked for a second time again until they come back.
-    pub(super) absent: BTreeSet<String>,
-    /// Refused: asked for alone, so that they spoil nothing.
-    pub(super) refused: BTreeSet<String>,
+/// Why a call may not leave before its deadline.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Held {
+    /// The host has failed, and is left alone.
+    #[error("{0}")]
+    Failed(String),
+    /// The quota leaves none.
+    #[error("{0}")]
+    Unpaid(String),
 }
 
 /// What became of one call and its repetitions.
@@ -120,9 +169,10 @@ impl Fetcher {
             options,
             progress: Arc::default(),
             pace: Mutex::new(Pace::new(options.concurrency)),
-            memory: Mutex::default(),
+            absent: Mutex::default(),
             row: tokio::sync::Mutex::default(),
             begin_at: AtomicUsize::new(0),
+            let_in: AtomicBool::new(false),
         }
     }
 
@@ -153,23 +203,23 @@ impl Fetcher {
 
     /// Whether a cycle over `symbols` fits the quota at a cadence, if it began now.
     pub fn plan(&self, symbols: usize, cadence: Duration) -> RequestPlan {
-        let description = self.provider.description();
-        let now = self.clock.now();
-        plan(&Wish {
-            symbols,
-            requests: description.requests_for(symbols),
-            quota: description.quota,
-            headroom: self.budget.headroom(now),
-            cadence,
-            now,
-        })
+        self.solve(symbols, self.provider.description().requests_for(symbols), cadence)
     }
 
-    /// Asks for the listings of `universe` whose indices are in `wanted`. Never fails as a whole: what could not be had is
-    /// missing, with the reason. What does not fit the quota is said before the first call; then the cycle begins where the
-    /// one before had to end, so that each symbol has its turn.
-    pub async fn fetch(&self, universe: &Universe, wanted: &[usize], plan: FetchPlan) -> Fetched {
-        let solved = self.plan(wanted.len(), plan.cadence);
+    fn solve(&self, symbols: usize, requests: usize, cadence: Duration) -> RequestPlan {
+        let now = self.clock.now();
+        let quota = self.provider.description().quota;
+        plan(&Wish { symbols, requests, quota, headroom: self.budget.headroom(now), cadence, now })
+    }
+
+    /// Asks for what is `wanted` of `universe`. Never fails as a whole: what could not be had is missing, with the reason. What
+    /// does not fit the quota is said before the first call; then the cycle begins where the one before had to end, so that
+    /// each symbol has its turn.
+    pub async fn fetch(&self, universe: &Universe, wanted: &Wanted, plan: FetchPlan) -> Fetched {
+        let description = self.provider.description();
+        let in_batches = description.requests_for(wanted.symbols.len());
+        let apart: usize = wanted.apart.iter().map(|group| description.requests_for(group.len())).sum();
+        let solved = self.solve(wanted.len(), in_batches + apart, plan.cadence);
         metrics::cycle_planned(solved.fits);
         if let Some(warning) = &solved.warning {
             warn!(slot = %plan.slot, requests = solved.requests, "{warning}");
@@ -180,6 +230,7 @@ impl Fetcher {
             () = self.say_progress() => unreachable!("it speaks for ever"),
         };
         self.progress.end();
+        self.begin_at.store(fetched.held_back.unwrap_or(0), Ordering::Relaxed);
         metrics::fetched(self.provider.description().name, self.concurrency(), fetched.refused.len());
         Fetched { plan: Some(solved), ..fetched }
     }
@@ -194,7 +245,7 @@ impl Fetcher {
         deadline: DateTime<Utc>,
     ) -> usize {
         let solved = self.plan(wanted.len(), Duration::from_hours(24));
-        let again = cycle::run(self, universe, wanted, &solved, deadline).await;
+        let again = cycle::run(self, universe, &Wanted::from(wanted.to_vec()), &solved, deadline).await;
         fetched.requests += again.requests;
         fetched.hedged += again.hedged;
         let mut answered = 0;
@@ -210,35 +261,89 @@ impl Fetcher {
         answered
     }
 
-    /// Waits until a call may leave: the breaker admits it and it is paid.
+    /// Waits until a call may leave: the breaker admits it, and it is paid.
     ///
     /// # Errors
     /// When that will not be before `deadline`.
-    pub(super) async fn leave(&self, deadline: DateTime<Utc>) -> Result<Permit, FetchError> {
-        let name = self.provider.description().name;
-        let permit = {
-            let _first = self.row.lock().await;
-            self.budget.permit(deadline).await
+    pub(super) async fn leave(&self, deadline: DateTime<Utc>) -> Result<Permit, Held> {
+        // Who has to wait too long for what everybody waits for does not wait in the row for it.
+        if let Some((not_yet, _)) = self.closed_now().filter(|(_, until)| *until >= deadline) {
+            return Err(self.held(not_yet));
+        }
+        let in_row = tokio::select! {
+            biased;
+            in_row = self.row.lock() => Some(in_row),
+            () = self.clock.sleep_until(deadline) => None,
         };
-        let permit = permit.map_err(|exhausted| FetchError::Fail(format!("{name}: {exhausted}")))?;
-        while let Err(until) = self.breaker.admit(self.clock.now()) {
+        let Some(_in_row) = in_row else {
+            let not_yet = self.closed_now().map_or(NotYet::Unpaid(Duration::ZERO), |(not_yet, _)| not_yet);
+            return Err(self.held(not_yet));
+        };
+        loop {
+            let not_yet = match self.leave_now() {
+                Ok(permit) => return Ok(permit),
+                Err(not_yet) => not_yet,
+            };
+            let until = match not_yet {
+                NotYet::Failed(until) => until,
+                // A microsecond more, because the clock of dates is coarser than the limiter's.
+                NotYet::Unpaid(wait) => self.clock.later(wait + Duration::from_micros(1)),
+            };
             if until >= deadline {
-                let BreakerView { since, reason, .. } = self.breaker.view();
-                let since = since.map(|at| at.format(" since %Y-%m-%d %H:%M:%S UTC").to_string()).unwrap_or_default();
-                let reason = reason.unwrap_or_default();
-                return Err(FetchError::Fail(format!("{name}: nobody calls, it has failed{since}: {reason}")));
+                return Err(self.held(not_yet));
             }
             self.clock.sleep_until(until).await;
         }
-        Ok(permit)
     }
 
-    /// Learns from a call that has ended.
-    pub(super) fn learn<T>(&self, result: &Result<T, FetchError>, latency: Duration) {
+    /// A permit, if a call may leave at this moment: for calls that are not worth waiting for.
+    pub(super) fn leave_now(&self) -> Result<Permit, NotYet> {
+        self.breaker.admit(self.clock.now(), || self.budget.permit_now())
+    }
+
+    /// Why nobody may call at this moment, and until when.
+    fn closed_now(&self) -> Option<(NotYet, DateTime<Utc>)> {
+        let failed = self.breaker.shut_until(self.clock.now()).map(|until| (NotYet::Failed(until), until));
+        failed.or_else(|| {
+            let wait = self.budget.wait_for_provider()?;
+            Some((NotYet::Unpaid(wait), self.clock.later(wait)))
+        })
+    }
+
+    fn held(&self, not_yet: NotYet) -> Held {
         let name = self.provider.description().name;
-        let outcome = match result {
+        match not_yet {
+            NotYet::Failed(_) => {
+                let BreakerView { since, reason, .. } = self.breaker.view();
+                let since = since.map(|at| at.format(" since %Y-%m-%d %H:%M:%S UTC").to_string()).unwrap_or_default();
+                let reason = reason.unwrap_or_default();
+                Held::Failed(format!("{name}: nobody calls, it has failed{since}: {reason}"))
+            }
+            NotYet::Unpaid(wait) => {
+                let next = match wait.as_secs() {
+                    0 => "others wait for the next".to_owned(),
+                    seconds => format!("the next is allowed in {seconds} s"),
+                };
+                Held::Unpaid(format!("{name}: the provider's quota leaves no call before the deadline; {next}"))
+            }
+        }
+    }
+
+    /// Makes a call and learns from how it ends. Its latency teaches the pace where the call is one `like_most`. One that is
+    /// dropped before it ends was a call too, and teaches nothing: it is not the provider that has ended it.
+    pub(super) async fn call<T>(&self, like_most: bool, call: Call<'_, T>) -> (Result<T, FetchError>, Duration) {
+        let mut under_way = UnderWay { fetcher: self, began: self.clock.monotonic(), outcome: "dropped" };
+        let result = call.await;
+        let latency = under_way.taken();
+        under_way.outcome = self.learn(&result, latency, like_most);
+        (result, latency)
+    }
+
+    /// Learns from a call that has ended, and says in a word how.
+    fn learn<T>(&self, result: &Result<T, FetchError>, latency: Duration, like_most: bool) -> &'static str {
+        match result {
             Ok(_) => {
-                lock(&self.pace).answered(latency);
+                lock(&self.pace).answered(like_most.then_some(latency));
                 self.breaker.answered();
                 "ok"
             }
@@ -250,19 +355,18 @@ impl Fetcher {
             }
             Err(FetchError::Down { after, message }) => {
                 lock(&self.pace).failed();
-                if self.breaker.failed(message, self.clock.now()) {
+                if self.breaker.failed(message, *after, self.clock.now()) {
                     let until = self.breaker.view().until.map(|until| until.to_string());
-                    warn!(provider = name, until, reason = message, "the provider fails: nobody calls it for a while");
+                    let provider = self.provider.description().name;
+                    warn!(provider, until, reason = message, "the provider fails: nobody calls it for a while");
                 }
-                self.hold(*after);
                 "retry"
             }
             Err(FetchError::Refused(_) | FetchError::Fail(_)) => {
                 self.breaker.answered();
                 "failed"
             }
-        };
-        metrics::provider_called(name, outcome, latency);
+        }
     }
 
     /// `Retry-After` is for everybody who would call, not for one call.
@@ -283,15 +387,13 @@ impl Fetcher {
         loop {
             let permit = match self.leave(deadline).await {
                 Ok(permit) => permit,
-                Err(fault) => return Tries { result: Err(fault), requests },
+                Err(held) => return Tries { result: Err(FetchError::Fail(held.to_string())), requests },
             };
             requests += 1;
-            let began = self.clock.monotonic();
             let called = tokio::select! {
-                called = call(permit) => called,
-                () = self.clock.sleep_until(deadline) => Err(too_late(name)),
+                (called, _) = self.call(false, call(permit)) => called,
+                () = self.clock.sleep_until(deadline) => Err(FetchError::Retry { after: None, message: too_late(name) }),
             };
-            self.learn(&called, self.clock.monotonic().saturating_sub(began));
             let (after, message) = match called {
                 Err(FetchError::Retry { after, message } | FetchError::Down { after, message }) => (after, message),
                 result => return Tries { result, requests },
@@ -330,9 +432,28 @@ impl Fetcher {
     }
 }
 
-/// The call was still under way when the cycle had to end.
-pub(super) fn too_late(name: &str) -> FetchError {
-    FetchError::Down { after: None, message: format!("{name}: no answer before the cycle's end") }
+/// A call between leaving and its end.
+struct UnderWay<'a> {
+    fetcher: &'a Fetcher,
+    began: Duration,
+    outcome: &'static str,
+}
+
+impl UnderWay<'_> {
+    fn taken(&self) -> Duration {
+        self.fetcher.clock.monotonic().saturating_sub(self.began)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        metrics::provider_called(self.fetcher.provider.description().name, self.outcome, self.taken());
+    }
+}
+
+/// The call was still under way when whoever made it had to end: that says nothing of the host.
+pub(super) fn too_late(name: &str) -> String {
+    format!("{name}: no answer before the cycle's end")
 }
 
 /// What the provider asks for holds; below that the pause is random, so that instances do not come back in step.

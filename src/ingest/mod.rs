@@ -26,7 +26,7 @@ pub use budget::{Budget, Headroom, Permit, Quota};
 pub use confirm::fetch_and_gate;
 pub use documents::{Documents, Loaded, Validators};
 pub use dormant::{Learned, NegativeCache};
-pub use fetch::{FetchOptions, FetchPlan, Fetched, Fetcher};
+pub use fetch::{FetchOptions, FetchPlan, Fetched, Fetcher, Trouble, Wanted};
 pub use journal::{Abandoned, Frame, Journal, JournalError};
 pub use plan::RequestPlan;
 pub use progress::{Progress, ProgressView};

@@ -8,14 +8,16 @@ const ENOUGH: usize = 20;
 /// The latencies that are looked at: the newest so many of the cycle.
 const REMEMBERED: usize = 512;
 
+/// The usual latency is the least of so many answers, and of those before them.
+const WINDOW: u32 = 256;
+
 /// Additive increase, multiplicative decrease, between 1 and a most. One step down for each flight of calls, however many of
 /// them fail: they all left before the step.
 #[derive(Debug, Clone)]
 pub struct Pace {
     most: f64,
     limit: f64,
-    /// The latency of a provider that is not pressed: falls at once, rises slowly.
-    usual: Option<Duration>,
+    usual: Usual,
     /// Answers still to come from calls that left before the last step down.
     of_old_flight: u32,
 }
@@ -24,7 +26,7 @@ impl Pace {
     /// Begins at the most: a provider within its quota is not pressed until it shows it.
     pub fn new(most: usize) -> Self {
         let most = most.max(1) as f64;
-        Self { most, limit: most, usual: None, of_old_flight: 0 }
+        Self { most, limit: most, usual: Usual::default(), of_old_flight: 0 }
     }
 
     /// Calls that may be under way.
@@ -32,12 +34,11 @@ impl Pace {
         self.limit as usize
     }
 
-    /// A call was answered after `latency`: a little more, or less where it took many times the usual.
-    pub fn answered(&mut self, latency: Duration) {
+    /// A call was answered: a little more, or less where it took many times the usual. `latency` is that of a call like most;
+    /// others have none: a call for two symbols is quick and one for the past is slow, and neither says how long a batch takes.
+    pub fn answered(&mut self, latency: Option<Duration>) {
         const TOLERANCE: Duration = Duration::from_millis(100);
-        let usual = self.usual.map_or(latency, |usual| latency.min(usual + latency.saturating_sub(usual) / 1_000));
-        self.usual = Some(usual);
-        if latency > usual * 3 + TOLERANCE {
+        if latency.is_some_and(|latency| latency > self.usual.with(latency) * 3 + TOLERANCE) {
             self.step_down(0.9);
         } else {
             self.of_old_flight = self.of_old_flight.saturating_sub(1);
@@ -58,6 +59,30 @@ impl Pace {
         }
         self.of_old_flight = (self.limit as u32).saturating_sub(1);
         self.limit = (self.limit * factor).max(1.0);
+    }
+}
+
+/// The latency of a provider that is not pressed, as far as the newest answers know it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Usual {
+    /// The least of the last full window.
+    before: Option<Duration>,
+    /// The least of the window under way.
+    least: Option<Duration>,
+    answers: u32,
+}
+
+impl Usual {
+    /// Takes in an answer, and says what is usual with it.
+    fn with(&mut self, latency: Duration) -> Duration {
+        let least = self.least.map_or(latency, |least| least.min(latency));
+        let usual = self.before.map_or(least, |before| before.min(least));
+        self.least = Some(least);
+        self.answers += 1;
+        if self.answers == WINDOW {
+            *self = Self { before: self.least, least: None, answers: 0 };
+        }
+        usual
     }
 }
 
@@ -121,11 +146,11 @@ mod tests {
         pace.failed();
         assert_eq!(pace.limit(), 4);
         for _ in 0..5 {
-            pace.answered(QUICK);
+            pace.answered(Some(QUICK));
         }
         assert_eq!(pace.limit(), 5);
         for _ in 0..100 {
-            pace.answered(QUICK);
+            pace.answered(Some(QUICK));
         }
         assert_eq!(pace.limit(), 8);
     }
@@ -134,13 +159,32 @@ mod tests {
     fn slow_answers_take_it_down_and_quick_ones_do_not() {
         let mut pace = Pace::new(32);
         for _ in 0..200 {
-            pace.answered(QUICK);
+            pace.answered(Some(QUICK));
         }
         assert_eq!(pace.limit(), 32);
         for _ in 0..200 {
-            pace.answered(Duration::from_secs(2));
+            pace.answered(Some(Duration::from_secs(2)));
         }
         assert!(pace.limit() < 32, "{}", pace.limit());
+    }
+
+    #[test]
+    fn calls_of_another_size_do_not_make_the_usual_ones_look_slow() {
+        let mut pace = Pace::new(8);
+        for _ in 0..50 {
+            // A second question for a mover, between batches that always take so long.
+            pace.answered(None);
+            for milliseconds in [900, 870, 1_100, 940] {
+                pace.answered(Some(Duration::from_millis(milliseconds)));
+            }
+        }
+        assert_eq!(pace.limit(), 8);
+        // The least of long ago is no measure for ever.
+        pace.answered(Some(QUICK));
+        for _ in 0..2_000 {
+            pace.answered(Some(Duration::from_millis(900)));
+        }
+        assert_eq!(pace.limit(), 8, "one quick answer is forgotten");
     }
 
     #[test]
@@ -160,7 +204,7 @@ mod tests {
             for event in events {
                 let before = pace.limit();
                 match event {
-                    Some(milliseconds) => pace.answered(Duration::from_millis(milliseconds)),
+                    Some(milliseconds) => pace.answered(Some(Duration::from_millis(milliseconds))),
                     None => pace.failed(),
                 }
                 prop_assert!((1..=most).contains(&pace.limit()));
@@ -168,7 +212,7 @@ mod tests {
                 prop_assert!(event.is_some() || pace.limit() <= before);
             }
             for _ in 0..300 * most {
-                pace.answered(QUICK);
+                pace.answered(Some(QUICK));
             }
             prop_assert_eq!(pace.limit(), most, "it always comes back");
         }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, TimeDelta, Utc};
 use tracing::{info, warn};
 
-use crate::ingest::{Fetched, Learned, NegativeCache};
+use crate::ingest::{Fetched, Learned, NegativeCache, Wanted};
 use crate::market::Universe;
 use crate::metrics;
 use crate::store::{Store, StoreError};
@@ -39,17 +39,24 @@ impl Dormancy {
         Ok(())
     }
 
-    /// Indices of the symbols that are asked for in the cycle of `slot`.
-    pub fn wanted(&self, universe: &Universe, slot: DateTime<Utc>, session_start: DateTime<Utc>) -> Vec<usize> {
+    /// What is asked for in the cycle of `slot`.
+    pub fn wanted(&self, universe: &Universe, slot: DateTime<Utc>, session_start: DateTime<Utc>) -> Wanted {
         if self.whole_market {
-            return (0..universe.len()).collect();
+            return Wanted::from((0..universe.len()).collect::<Vec<_>>());
         }
         self.cache().wanted(universe, slot, session_start)
     }
 
-    /// Takes in what a cycle brought, and gives what is to be kept of it once the cycle is shown.
-    pub fn learn(&self, universe: &Universe, fetched: &Fetched, slot: DateTime<Utc>) -> Learned {
-        let mut learned = self.cache().learn(universe, &fetched.answered, &fetched.quotes, slot, self.cadence);
+    /// Takes in what a cycle brought in the session that began at `session_start`, and gives what is to be kept of it once the
+    /// cycle is shown.
+    pub fn learn(
+        &self,
+        universe: &Universe,
+        fetched: &Fetched,
+        slot: DateTime<Utc>,
+        session_start: DateTime<Utc>,
+    ) -> Learned {
+        let mut learned = self.cache().learn(universe, fetched, slot, session_start, self.cadence);
         metrics::symbols_dormant(self.count(universe));
         for (what, symbols) in [("fell silent", &learned.fell_asleep), ("are no more dormant", &learned.awake)] {
             if !symbols.is_empty() {

@@ -22,7 +22,8 @@ use crate::config::IngestConfig;
 use crate::ingest::gate::Gated;
 use crate::ingest::providers::{Description, Provider};
 use crate::ingest::{
-    Board, FetchOptions, FetchPlan, Fetched, Fetcher, Progress, Published, RequestPlan, SharedUniverse, fetch_and_gate,
+    Board, FetchOptions, FetchPlan, Fetched, Fetcher, Progress, Published, RequestPlan, SharedUniverse, Trouble,
+    fetch_and_gate,
 };
 use crate::market::codec::{CycleHead, KeptCycle};
 use crate::market::{
@@ -270,7 +271,7 @@ impl MarketData {
         let (fetched, mut gated) = fetch_and_gate(&self.fetcher, &universe, &wanted, plan, previous, starts).await;
         let now = self.clock.now();
         let session_start = self.session_start(now);
-        let learned = self.dormancy.learn(&universe, &fetched, slot);
+        let learned = self.dormancy.learn(&universe, &fetched, slot, session_start);
         let expected = universe.len() - self.dormancy.not_expected(&universe, session_start);
         let dormant = self.dormancy.count(&universe);
         // Who was not asked is not missing from an answer.
@@ -279,8 +280,8 @@ impl MarketData {
         if gated.fresh.is_empty() {
             self.dormancy.keep(&learned).await;
             let message = cause.unwrap_or_else(|| "the universe is empty".to_owned());
-            let fits = fetched.plan.as_ref().is_none_or(|plan| plan.fits);
-            let kind = if fits { FaultKind::Provider } else { FaultKind::Quota };
+            let spent = fetched.trouble == Some(Trouble::Quota);
+            let kind = if spent { FaultKind::Quota } else { FaultKind::Provider };
             return Err(Failed { kind, fault: JobError::Retry { after: None, message } });
         }
         let cycle = self.describe(id, slot, now, &gated, count(expected));
@@ -484,7 +485,12 @@ fn cause_of(fetched: &Fetched, gated: &Gated, expected: usize, dormant: usize) -
     ];
     let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
     let too_much = fetched.plan.as_ref().and_then(|plan| plan.warning.clone());
-    let parts: Vec<String> = too_much.into_iter().chain(fetched.faults.first().cloned()).chain(counts).collect();
+    let mut parts: Vec<String> = too_much.into_iter().chain(fetched.faults.first().cloned()).collect();
+    if fetched.trouble == Some(Trouble::Provider) {
+        // That the quota is small is no news when the provider fails.
+        parts.reverse();
+    }
+    parts.extend(counts);
     Some(parts.join(", "))
 }
 

@@ -9,7 +9,7 @@ use bellwether::clock::{Clock, SharedClock, SimClock, SystemClock};
 use bellwether::config::{AlpacaConfig, AlpacaFeed, MassiveConfig};
 use bellwether::ingest::past::{DailyRequest, PastForm};
 use bellwether::ingest::providers::{Alpaca, Massive, Provider};
-use bellwether::ingest::{BreakerState, FetchOptions, FetchPlan, Fetcher};
+use bellwether::ingest::{BreakerState, FetchOptions, FetchPlan, Fetcher, Wanted};
 use bellwether::market::{LicenceClass, Universe};
 use chrono::{NaiveDate, TimeDelta};
 use serde_json::json;
@@ -22,6 +22,10 @@ const OPTIONS: FetchOptions = FetchOptions { concurrency: 8, attempts: 3, hedge_
 fn universe(symbols: impl IntoIterator<Item = String>) -> Universe {
     let lines: Vec<String> = symbols.into_iter().collect();
     Universe::parse_csv(&format!("symbol\n{}\n", lines.join("\n")), "test").unwrap()
+}
+
+fn all_of(universe: &Universe) -> Wanted {
+    Wanted::from((0..universe.len()).collect::<Vec<_>>())
 }
 
 fn alpaca(host: &SimHost) -> Arc<dyn Provider> {
@@ -74,7 +78,7 @@ async fn a_call_that_is_slower_than_its_cycle_is_made_a_second_time() {
     let clock = SystemClock::start();
     let host = SimHost::start(Arc::clone(&clock), None, a_price_for_each).await;
     let universe = universe((0..8_000).map(|n| format!("S{n:04}")));
-    let wanted: Vec<usize> = (0..universe.len()).collect();
+    let wanted = all_of(&universe);
     for (percent, silence) in [(5, Duration::from_mins(10)), (0, Duration::from_millis(300))] {
         let fetcher =
             Fetcher::new(alpaca(&host), Arc::clone(&clock), FetchOptions { hedge_percent: percent, ..OPTIONS });

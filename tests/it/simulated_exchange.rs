@@ -8,7 +8,7 @@ use bellwether::calendar::{Calendars, SharedCalendars};
 use bellwether::clock::{SharedClock, SimClock};
 use bellwether::ingest::past::{DailyRequest, PastForm};
 use bellwether::ingest::providers::{RawQuote, SimulatedExchange};
-use bellwether::ingest::{FetchOptions, FetchPlan, Fetcher};
+use bellwether::ingest::{FetchOptions, FetchPlan, Fetcher, Wanted};
 use bellwether::market::Universe;
 use chrono::TimeDelta;
 
@@ -34,7 +34,7 @@ fn plan_of(at: &str) -> FetchPlan {
 
 async fn quotes(seed: u64, at: &str) -> (Universe, Vec<Option<RawQuote>>) {
     let (universe, fetcher) = exchange(seed, at);
-    let wanted: Vec<usize> = (0..universe.len()).collect();
+    let wanted = Wanted::from((0..universe.len()).collect::<Vec<_>>());
     let plan = plan_of(at);
     let fetched = fetcher.fetch(&universe, &wanted, plan).await;
     assert_eq!(fetched.requests, 5, "607 symbols in batches of 200, and once more what was not answered for");
@@ -108,7 +108,7 @@ async fn only_what_is_wanted_is_asked_for() {
     let slot = instant("2027-03-15T15:00:00Z");
     let wanted: Vec<usize> = (0..universe.len()).step_by(10).collect();
     let plan = plan_of("2027-03-15T15:00:00Z");
-    let fetched = fetcher.fetch(&universe, &wanted, plan).await;
+    let fetched = fetcher.fetch(&universe, &Wanted::from(wanted.clone()), plan).await;
     assert_eq!((fetched.requests, fetched.quotes.len()), (1, universe.len()));
     assert!(fetched.quotes.iter().enumerate().all(|(index, quote)| quote.is_none() || wanted.contains(&index)));
     assert!(fetched.quotes.iter().flatten().count() > 55);
