@@ -168,12 +168,6 @@ async fn a_cycle_that_fails_leaves_the_last_one_in_place_and_says_why() {
     let running = market.world.start().await;
     running.stats().await;
     slot(&market, &running, "2027-03-15T13:30:00Z").await;
-    // A wait without end is as good as a refusal, and no reason to fall over.
-    market.massive.trouble([Trouble::Refusal(429, Some(10_000_000_000_000))]);
-    slot(&market, &running, "2027-03-15T13:33:00Z").await;
-    let endless = world_cause(&running).await;
-    assert!(endless.contains("13:33:00 UTC failed: massive: HTTP 429"), "{endless}");
-    slot(&market, &running, "2027-03-15T13:36:00Z").await;
     let good = slot(&market, &running, "2027-03-15T13:39:00Z").await;
     market.massive.trouble([Trouble::Refusal(403, None)]);
     let failed = slot(&market, &running, "2027-03-15T13:42:00Z").await;
@@ -209,6 +203,40 @@ async fn a_cycle_that_fails_leaves_the_last_one_in_place_and_says_why() {
 
 async fn world_cause(running: &Running) -> String {
     running.get("/api/market-stats/").await.1["meta"]["cause"].to_string()
+}
+
+#[tokio::test]
+async fn a_wait_without_end_is_kept() {
+    let market = market("2027-03-15T13:29:00Z", &["AAPL", "MSFT"], |_, _| Manner::Traded).await;
+    let running = market.world.start().await;
+    running.stats().await;
+    market.massive.trouble([Trouble::Refusal(429, Some(10_000_000_000_000))]);
+    slot(&market, &running, "2027-03-15T13:30:00Z").await;
+    let endless = world_cause(&running).await;
+    assert!(endless.contains("13:30:00 UTC failed: massive: HTTP 429"), "{endless}");
+    let calls = market.massive.calls();
+    slot(&market, &running, "2027-03-15T13:33:00Z").await;
+    let (_, why) = running.get("/api/v1/ingest/why").await;
+    assert_eq!((&why["code"], market.massive.calls()), (&Value::from("quota_spent"), calls), "{why}");
+    let held = &running.get("/api/v1/ingest/status").await.1["provider"]["plan"]["headroom"]["held_until"];
+    assert!(held.as_str().unwrap().starts_with("2027-03-16T13:30:00"), "a day is the longest: {held}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn symbols_that_are_cleared_and_not_traded_yet_are_not_dormant() {
+    let symbols: Vec<String> = (0..20).map(|n| format!("S{n:02}")).collect();
+    let symbols: Vec<&str> = symbols.iter().map(String::as_str).collect();
+    let manner = |n: usize, _: &str| if n < 5 { Manner::Cleared } else { Manner::Traded };
+    let market = market("2027-03-15T13:29:00Z", &symbols, manner).await;
+    let running = market.world.start().await;
+    running.stats().await;
+    for cycle in 0..8 {
+        slot(&market, &running, &(instant("2027-03-15T13:30:00Z") + TimeDelta::minutes(3) * cycle).to_rfc3339()).await;
+    }
+    let (_, status) = running.get("/api/v1/ingest/status").await;
+    assert_eq!(status["universe"]["dormant"], 0, "{status}");
+    running.stop().await;
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ mod leadership;
 mod ledger;
 mod observability;
 mod operations;
+mod pacing;
 mod pooler;
 mod process;
 mod providers_alpaca;

@@ -9,7 +9,7 @@ use bellwether::store::RunState;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
 
-use crate::harness::{Engine, World, eventually, instant, write_universe};
+use crate::harness::{Engine, Running, World, eventually, instant, write_universe};
 use crate::sim_host::{Answer, Asked, SimHost, Trouble};
 
 const KEY: &str = "canary-alpaca-id";
@@ -156,20 +156,62 @@ async fn one_bad_symbol_spoils_no_batch_and_is_named() {
     running.stats().await;
     let first = market.host.calls();
     assert!(first <= 3 + 3 * 14, "{first} calls");
-    let report = market.world.cycle(&running, "2027-03-15T13:30:00Z").await;
+    let report = market.world.ledger(&running, "ingest").await.pop().unwrap().stats.unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
     assert_eq!(report["fresh"], 247, "{report}");
     let mut refused: Vec<&str> = report["refused"].as_array().unwrap().iter().map(|s| s.as_str().unwrap()).collect();
     refused.sort_unstable();
     assert_eq!(refused, ["S0042", "S0043", "S0199"]);
     let cause = report["cause"].as_str().unwrap();
     assert!(cause.contains("is refused: alpaca: HTTP 400 code 40010001 \"invalid symbol: S0"), "{cause}");
-    // They stand alone from then on, and spoil nothing any more.
-    assert_eq!(market.host.calls() - first, 3 + 3);
-    // One that is put right comes back.
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn refused_symbols_spoil_no_other_batch_and_cost_next_to_nothing() {
+    let symbols = numbered(1_536);
+    let ill_formed: BTreeSet<String> = symbols[..34].iter().cloned().collect();
+    let market = market("2027-03-15T13:29:00Z", &symbols, Exchange { ill_formed, ..Exchange::default() }).await;
+    let running = market.world.start().await;
+    running.stats().await;
+    let found = market.host.calls();
+    assert!(found <= 16 + 4 * 34, "{found} calls to find them");
+    let cycle = async |running: &Running, at: &str| {
+        let report = market.world.cycle(running, at).await;
+        let told = ["fresh", "requests", "dormant"].map(|name| report[name].as_i64().unwrap());
+        assert_eq!((told[0], told[2], &report["refused"]), (1_502, 34, &json!([])), "{report}");
+        told[1]
+    };
+    // Two cycles later they are asked for once more, in a call of their own; then there are only their parts, in turns.
+    let mut requests = Vec::new();
+    for minute in [30, 33, 36, 39, 42, 45, 48] {
+        requests.push(cycle(&running, &format!("2027-03-15T13:{minute}:00Z")).await);
+    }
+    assert_eq!(requests, [16, 16, 17, 16, 16, 16, 16]);
+    running.stop().await;
+    // A restart forgets who refused them, and asks apart who is dormant.
+    let running = market.world.start().await;
+    assert_eq!(cycle(&running, "2027-03-15T13:51:00Z").await, 16 + 1);
+    assert_eq!(cycle(&running, "2027-03-15T13:54:00Z").await, 16);
+    running.stop().await;
+    let running = market.world.start().await;
+    assert_eq!(cycle(&running, "2027-03-16T13:30:00Z").await, 16 + 1);
+    assert_eq!(cycle(&running, "2027-03-16T13:33:00Z").await, 16);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_symbol_that_is_put_right_comes_back() {
+    let ill_formed = names(&["S0042", "S0043", "S0199"]);
+    let market = market("2027-03-15T13:29:00Z", &numbered(250), Exchange { ill_formed, ..Exchange::default() }).await;
+    let running = market.world.start().await;
+    running.stats().await;
     market.exchange.lock().unwrap().ill_formed.clear();
-    let report = market.world.cycle(&running, "2027-03-15T13:33:00Z").await;
-    assert_eq!((&report["fresh"], &report["refused"]), (&json!(250), &json!([])));
-    let report = market.world.cycle(&running, "2027-03-15T13:36:00Z").await;
+    for (at, fresh, requests) in [("30", 247, 3), ("33", 247, 3), ("36", 250, 3 + 1)] {
+        let report = market.world.cycle(&running, &format!("2027-03-15T13:{at}:00Z")).await;
+        assert_eq!((&report["fresh"], &report["requests"]), (&json!(fresh), &json!(requests)), "{report}");
+    }
+    let report = market.world.cycle(&running, "2027-03-15T13:39:00Z").await;
     assert_eq!((&report["requests"], &report["cause"]), (&json!(3), &Value::Null));
     running.stop().await;
 }
@@ -371,6 +413,31 @@ async fn what_does_not_fit_the_quota_is_said_before_and_each_symbol_has_its_turn
 }
 
 #[tokio::test]
+async fn an_outage_is_told_as_one_although_the_quota_is_small() {
+    let mut market = market("2027-03-15T13:20:00Z", &numbered(800), Exchange::default()).await;
+    market.world.set("BELLWETHER_INGEST__ALPACA__REQUESTS_PER_MINUTE", "2");
+    market.world.set("BELLWETHER_INGEST__ATTEMPTS", "1");
+    let running = market.world.start().await;
+    eventually("the first cycle has ended", async || {
+        market.world.clock.advance(TimeDelta::seconds(1));
+        running.get("/api/market-stats/").await.0 == 200
+    })
+    .await;
+    let down = || Trouble::Instead(Answer::refused(503, "<html>down</html>"));
+    market.host.trouble(std::iter::repeat_with(down).take(100));
+    for (at, code) in
+        [("30", "cycle_failed"), ("33", "provider_down"), ("36", "provider_down"), ("39", "provider_down")]
+    {
+        market.world.cycle(&running, &format!("2027-03-15T13:{at}:00Z")).await;
+        let (_, why) = running.get("/api/v1/ingest/why").await;
+        assert_eq!(why["code"], code, "{why}");
+        assert!(why["sentence"].as_str().unwrap().contains("UTC failed: alpaca: "), "{why}");
+        assert!(why["sentence"].as_str().unwrap().contains("HTTP 503"), "{why}");
+    }
+    running.daemon.stop().await;
+}
+
+#[tokio::test]
 async fn a_host_that_is_down_is_left_alone_for_a_while_and_comes_back() {
     let market = market("2027-03-15T13:29:00Z", &numbered(100), Exchange::default()).await;
     let running = market.world.start().await;
@@ -417,7 +484,6 @@ async fn a_late_answer_belongs_to_its_own_slot() {
 async fn wrong_keys_end_the_cycle_with_one_call_and_are_never_repeated() {
     let mut market = market("2027-03-15T13:29:00Z", &numbered(3_000), Exchange::default()).await;
     market.world.set("BELLWETHER_INGEST__ALPACA__API_SECRET", "canary-wrong-secret");
-    market.world.set("BELLWETHER_INGEST__CONCURRENCY", "1");
     let running = market.world.start().await;
     eventually("the cause is told", async || {
         market.world.clock.advance(TimeDelta::milliseconds(100));

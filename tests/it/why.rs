@@ -80,6 +80,32 @@ async fn an_hour_without_the_provider_is_no_closed_market_and_a_restart_does_not
 }
 
 #[tokio::test]
+async fn an_outage_with_a_time_to_come_back_is_no_spent_quota() {
+    let mut market = market("2027-03-15T13:29:00Z", &["AAPL", "MSFT"], |_, _| Manner::Traded).await;
+    market.world.set("BELLWETHER_INGEST__ATTEMPTS", "1");
+    let running = market.world.start().await;
+    running.stats().await;
+    slot(&market, &running, "2027-03-15T13:30:00Z").await;
+    let calls = market.massive.calls();
+    market.massive.trouble(std::iter::repeat_n(Trouble::Refusal(503, Some(540)), 30));
+    for cycle in 1..=20 {
+        slot(&market, &running, &(instant("2027-03-15T13:30:00Z") + TimeDelta::minutes(3) * cycle).to_rfc3339()).await;
+        let told = why(&running).await;
+        let code = if cycle == 1 { "cycle_failed" } else { "provider_down" };
+        assert_eq!((&told["code"], &told["evidence"]["failing"]["kind"]), (&json!(code), &json!("provider")), "{told}");
+        assert!(told["sentence"].as_str().unwrap().contains("massive: HTTP 503"), "{told}");
+        let codes = told["findings"].as_array().unwrap().iter().map(|finding| finding["code"].as_str().unwrap());
+        assert!(codes.into_iter().all(|code| !code.starts_with("quota")), "{told}");
+    }
+    assert_eq!(market.massive.calls() - calls, 7, "one call each time it said it would be back");
+    market.massive.forgive();
+    slot(&market, &running, "2027-03-15T14:33:00Z").await;
+    slot(&market, &running, "2027-03-15T14:36:00Z").await;
+    is_told(&running, "fresh").await;
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_half_day_a_weekend_and_a_holiday_are_told_with_their_reason() {
     // The Friday after Thanksgiving: the market closes at 13:00.
     let world = World::at("2026-11-27T17:50:30Z", Engine::Sqlite, &[]).await;
