@@ -114,6 +114,24 @@ pub struct Fetched {
     pub plan: Option<RequestPlan>,
 }
 
+impl Fetched {
+    /// Whether the quota, and nothing of the provider's, is the worst of what went wrong.
+    pub fn is_short_of_quota(&self) -> bool {
+        self.trouble == Some(Trouble::Quota)
+    }
+
+    /// The worst of what went wrong, in words: that it did not fit the quota, and the first fault. That the quota is small is no
+    /// news when the provider fails.
+    pub fn worst(&self) -> Vec<String> {
+        let too_much = self.plan.as_ref().and_then(|plan| plan.warning.clone());
+        let mut worst: Vec<String> = too_much.into_iter().chain(self.faults.first().cloned()).collect();
+        if self.trouble == Some(Trouble::Provider) {
+            worst.reverse();
+        }
+        worst
+    }
+}
+
 /// A provider with its quota: whatever is asked of it goes through here.
 pub struct Fetcher {
     provider: Arc<dyn Provider>,

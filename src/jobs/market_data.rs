@@ -22,8 +22,7 @@ use crate::config::IngestConfig;
 use crate::ingest::gate::Gated;
 use crate::ingest::providers::{Description, Provider};
 use crate::ingest::{
-    Board, FetchOptions, FetchPlan, Fetched, Fetcher, Progress, Published, RequestPlan, SharedUniverse, Trouble,
-    fetch_and_gate,
+    Board, FetchOptions, FetchPlan, Fetched, Fetcher, Progress, Published, RequestPlan, SharedUniverse, fetch_and_gate,
 };
 use crate::market::codec::{CycleHead, KeptCycle};
 use crate::market::{
@@ -280,8 +279,7 @@ impl MarketData {
         if gated.fresh.is_empty() {
             self.dormancy.keep(&learned).await;
             let message = cause.unwrap_or_else(|| "the universe is empty".to_owned());
-            let spent = fetched.trouble == Some(Trouble::Quota);
-            let kind = if spent { FaultKind::Quota } else { FaultKind::Provider };
+            let kind = if fetched.is_short_of_quota() { FaultKind::Quota } else { FaultKind::Provider };
             return Err(Failed { kind, fault: JobError::Retry { after: None, message } });
         }
         let cycle = self.describe(id, slot, now, &gated, count(expected));
@@ -484,14 +482,7 @@ fn cause_of(fetched: &Fetched, gated: &Gated, expected: usize, dormant: usize) -
         (count(dormant), "dormant"),
     ];
     let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
-    let too_much = fetched.plan.as_ref().and_then(|plan| plan.warning.clone());
-    let mut parts: Vec<String> = too_much.into_iter().chain(fetched.faults.first().cloned()).collect();
-    if fetched.trouble == Some(Trouble::Provider) {
-        // That the quota is small is no news when the provider fails.
-        parts.reverse();
-    }
-    parts.extend(counts);
-    Some(parts.join(", "))
+    Some(fetched.worst().into_iter().chain(counts).collect::<Vec<_>>().join(", "))
 }
 
 fn count(number: usize) -> u32 {
