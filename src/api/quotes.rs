@@ -79,7 +79,11 @@ fn next_link(parameters: &Query, page: &Page) -> Option<HeaderValue> {
     HeaderValue::from_str(&format!("</api/v1/quotes?{}>; rel=\"next\"", query.finish())).ok()
 }
 
-fn format_of(request: &Request) -> Result<Format, Problem> {
+/// The form of an answer of many rows that a client likes best.
+///
+/// # Errors
+/// 406 where it refuses each.
+pub(super) fn format_of(request: &Request) -> Result<Format, Problem> {
     let chosen = media_type(request.headers(), &Format::ALL.map(Format::media_type));
     let format = Format::ALL.into_iter().find(|format| Some(format.media_type()) == chosen);
     format.ok_or_else(|| {

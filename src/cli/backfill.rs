@@ -1,4 +1,4 @@
-//! `ingest backfill`: daily bars of the past from the provider. Done here, or by the daemon that has the SQLite file.
+//! `ingest backfill`: daily bars of the past from the provider. Done here, or by the daemon that runs: two would each spend the whole quota.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::operate::Closed;
+use super::operate::{Closed, daemon_beside};
 use super::{Usage, ask, output};
 use crate::clock::SharedClock;
 use crate::config::Config;
@@ -53,6 +53,10 @@ pub async fn run(arguments: &Arguments, config: &Config, clock: SharedClock) -> 
     let Arguments { from, to, symbols, dry_run, json } = arguments;
     let request = BackfillRequest { from: *from, to: *to, symbols: symbols.clone() };
     let worker = match Parts::assemble(config, clock).await {
+        Ok(parts) if daemon_beside(&parts.store, parts.clock.now()).await?.is_some() => {
+            parts.store.close().await;
+            Worker::Daemon(config)
+        }
         Ok(parts) => Worker::Here(Box::new(parts)),
         Err(StartError::Store(StoreError::InUse(_))) => Worker::Daemon(config),
         Err(fault) => return Err(fault.into()),
@@ -86,7 +90,25 @@ pub async fn run(arguments: &Arguments, config: &Config, clock: SharedClock) -> 
     if *json {
         return output::print_json(&plan);
     }
-    output::print(&format!("{} of {} requests are made; nothing is missing\n", plan.done, plan.units))
+    output::print(&ended(&plan))
+}
+
+/// What came of it, and what did not.
+fn ended(plan: &BackfillPlan) -> String {
+    let BackfillPlan { units, done, not_yet, without_bars, without_bars_first, .. } = plan;
+    let mut said = format!("{done} of {units} requests are made; ");
+    match without_bars {
+        0 => said += "nothing is missing\n",
+        count => {
+            let more = if *count > without_bars_first.len() { ", .." } else { "" };
+            let names = without_bars_first.join(",");
+            said += &format!(
+                "there is no bar of {count} symbols: {names}{more}; those that came to the universe since are taken with --symbols\n"
+            );
+        }
+    }
+    said.extend(not_yet.map(|date| format!("the session of {date} can be taken from the next date on\n")));
+    said
 }
 
 impl Worker<'_> {
@@ -116,7 +138,9 @@ impl Worker<'_> {
                         .to_string();
                 let path = "/api/v1/ingest/backfill";
                 let answer = ask::post_within(ASKED_WITHIN, ask::address_of(config), config, path, token, &body);
-                let (status, answer) = answer.await?;
+                let (status, answer) = answer.await.map_err(|fault| {
+                    closed(format!("a daemon runs, which has the provider's quota, and it could not be asked: {fault:#}; run this where it is, or stop it first"))
+                })?;
                 if status < 300 {
                     return Ok(serde_json::from_str(&answer)?);
                 }

@@ -1,6 +1,7 @@
 //! What changes something in the schedule or the ledger. On PostgreSQL, and on a SQLite file that no daemon has, a command does
 //! it by itself; a daemon that has the file is asked.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -10,7 +11,7 @@ use crate::clock::SharedClock;
 use crate::config::{Config, DatabaseTarget};
 use crate::jobs;
 use crate::scheduler::{Ledger, Operations, Verb};
-use crate::store::{Access, Store, StoreError};
+use crate::store::{Access, Instance, Store, StoreError};
 
 const BY: &str = "by an operator on the command line";
 
@@ -35,6 +36,24 @@ impl Closed {
     pub fn new(message: String) -> Self {
         Self(message)
     }
+}
+
+/// How long a daemon may be silent and still count as one that runs; each says so every few seconds.
+const SILENCE: TimeDelta = TimeDelta::minutes(1);
+
+/// The host under which a command of its own stands among the processes on a database.
+pub const COMMAND_LINE: &str = "command line";
+
+/// A daemon that works on the same database, where several processes may (PostgreSQL): the provider's quota is in its hands.
+///
+/// # Errors
+/// When the database fails.
+pub async fn daemon_beside(store: &Store, now: DateTime<Utc>) -> Result<Option<Instance>, StoreError> {
+    if store.is_exclusive() {
+        return Ok(None);
+    }
+    let instances = store.instances().await?;
+    Ok(instances.into_iter().find(|instance| instance.host != COMMAND_LINE && instance.beat_at >= now - SILENCE))
 }
 
 /// Whether there is a database to look at.

@@ -40,6 +40,16 @@ impl ProviderConfig {
     pub fn is_end_of_day(&self) -> bool {
         matches!(self, Self::Csv(CsvConfig { delay: DelayClass::EndOfDay, .. }))
     }
+
+    /// How far behind the market the data runs by contract.
+    pub fn delay(&self) -> Duration {
+        match self {
+            Self::Massive(massive) => massive.delay,
+            Self::Alpaca(alpaca) => alpaca.feed.delay(),
+            Self::Csv(csv) => csv.lag(),
+            Self::Sim { .. } | Self::Tiingo(_) | Self::Yahoo(_) => Duration::ZERO,
+        }
+    }
 }
 
 /// Access to Yahoo's quotes.
@@ -87,6 +97,18 @@ pub struct CsvConfig {
     pub licence: LicenceClass,
 }
 
+impl CsvConfig {
+    /// The same as a span.
+    pub fn lag(&self) -> Duration {
+        match self.delay {
+            DelayClass::RealTime => Duration::ZERO,
+            DelayClass::Delayed15 => Duration::from_mins(15),
+            // A session and a bit, in market time.
+            DelayClass::EndOfDay => Duration::from_hours(7),
+        }
+    }
+}
+
 /// Where a CSV text is.
 #[derive(Debug, Clone)]
 pub enum CsvSource {
@@ -131,6 +153,14 @@ impl AlpacaFeed {
             Self::Iex => "iex",
             Self::Sip => "sip",
             Self::DelayedSip => "delayed_sip",
+        }
+    }
+
+    /// How far behind the market it runs.
+    pub fn delay(self) -> Duration {
+        match self {
+            Self::Iex | Self::Sip => Duration::ZERO,
+            Self::DelayedSip => Duration::from_mins(15),
         }
     }
 

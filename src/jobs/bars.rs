@@ -27,7 +27,7 @@ pub struct BarsQuery {
     pub interval: Interval,
     /// The first session.
     pub from: NaiveDate,
-    /// Nothing that begins before.
+    /// Nothing that begins before; not for daily bars.
     pub since: Option<DateTime<Utc>>,
     /// The last session.
     pub to: NaiveDate,
@@ -111,7 +111,7 @@ impl History {
             return Ok(None);
         }
         let in_memory = !points.is_empty() && (query.from..=query.to).contains(&today);
-        // What is in memory knows better than what the database has of the same session.
+        // What is in memory knows better than what the database has of the same session, but for a provider's own bar.
         let to = if in_memory { query.to.min(today - TimeDelta::days(1)) } else { query.to };
         let mut splits = Vec::new();
         let (mut rows, mut next) = (Vec::new(), None);
@@ -127,12 +127,16 @@ impl History {
             }
         }
         if in_memory && next.is_none() {
-            let now = self.of_points(query.interval, today, &points, last);
+            let now = match symbol_id {
+                Some(symbol_id) if query.interval == Interval::Day && self.is_over(today) => {
+                    self.store.provider_bar(symbol_id, today).await?
+                }
+                _ => None,
+            };
+            let now = now.map_or_else(|| self.of_points(query.interval, today, &points, last), |bar| vec![bar]);
             rows.extend(now.into_iter().map(|bar| Row { session: today, bar }));
         }
-        rows.retain(|row| {
-            query.since.is_none_or(|since| row.bar.at >= since.timestamp() || query.interval == Interval::Day)
-        });
+        rows.retain(|row| query.since.is_none_or(|since| row.bar.at >= since.timestamp()));
         if rows.len() > query.limit {
             next = Some(match query.interval {
                 Interval::Day => NextBars::Session(rows[query.limit].session),
@@ -172,6 +176,10 @@ impl History {
         Ok((sessions.into_iter().flat_map(|(session, bars)| rows(session, bars)).collect(), next))
     }
 
+    fn is_over(&self, session: NaiveDate) -> bool {
+        self.calendar.load().session(session).is_none_or(|session| session.close <= self.clock.now())
+    }
+
     /// The bars of a session that is not in the database yet.
     fn of_points(&self, interval: Interval, session: NaiveDate, points: &[Point], last: Option<&Quote>) -> Vec<Bar> {
         let calendar = self.calendar.load();
@@ -179,7 +187,7 @@ impl History {
         match interval {
             Interval::Point => points.iter().copied().map(of_point).collect(),
             Interval::QuarterHour => quarter_hours(points, hours),
-            Interval::Day => daily(points, hours, last).into_iter().collect(),
+            Interval::Day => daily(points, hours, last, None).into_iter().collect(),
         }
     }
 }

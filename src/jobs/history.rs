@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 
 use super::references::Kept;
 use crate::calendar::SharedCalendars;
 use crate::clock::SharedClock;
 use crate::market::codec::CycleHead;
-use crate::market::{MarketDay, MarketPast, Point, SessionPoints};
+use crate::market::{MarketDay, MarketPast, Point, SessionPoints, Statistics};
 use crate::store::{Store, StoreError};
 
 /// What is known of the past without asking the database.
@@ -16,6 +16,8 @@ pub struct History {
     pub(super) store: Store,
     pub(super) clock: SharedClock,
     pub(super) calendar: Arc<SharedCalendars>,
+    /// So long after a close the source does not have the closing prices yet.
+    lag: TimeDelta,
     today: Mutex<Today>,
     /// In order of their dates, the newest last.
     days: Mutex<Vec<MarketDay>>,
@@ -37,14 +39,41 @@ impl std::fmt::Debug for History {
 }
 
 impl History {
-    /// Nothing is known yet.
-    pub fn new(store: Store, clock: SharedClock, calendar: Arc<SharedCalendars>) -> Self {
-        Self { store, clock, calendar, today: Mutex::default(), days: Mutex::default(), references: Kept::default() }
+    /// Nothing is known yet. `lag` is how long after a close the source has the closing prices.
+    pub fn new(store: Store, clock: SharedClock, calendar: Arc<SharedCalendars>, lag: TimeDelta) -> Self {
+        let (today, days, references) = (Mutex::default(), Mutex::default(), Kept::default());
+        Self { store, clock, calendar, lag, today, days, references }
     }
 
-    /// The session that a cycle which ended at `at` belongs to: the one under way, or the last one.
+    /// The session at `at`: the one under way, or the last one.
     pub fn session_of(&self, at: DateTime<Utc>) -> Option<NaiveDate> {
         self.calendar.load().latest_session(at).map(|session| session.date)
+    }
+
+    /// The session that a cycle which ended at `at` belongs to: the one under way, or the last one. Once the hours before the next
+    /// opening have begun it is none: what is quoted then is no more of the session before, and not yet of the next.
+    pub fn session_of_cycle(&self, at: DateTime<Utc>) -> Option<NaiveDate> {
+        let calendar = self.calendar.load();
+        let session = calendar.session_at(at)?;
+        if session.open <= at {
+            return Some(session.date);
+        }
+        if session.start() <= at { None } else { calendar.previous_session(session.date).map(|before| before.date) }
+    }
+
+    /// What a cycle says of its session: how the market stands or, where the closing prices are in already, how it has ended. What is
+    /// traded after that does not change it.
+    pub fn day_of(&self, session: NaiveDate, statistics: &Statistics) -> MarketDay {
+        self.ended(session).unwrap_or_else(|| MarketDay::of(session, statistics))
+    }
+
+    fn ended(&self, session: NaiveDate) -> Option<MarketDay> {
+        let close = self.calendar.load().session(session)?.close + self.lag;
+        let closed = {
+            let today = lock(&self.today);
+            today.points.session() == session && today.until.is_some_and(|(slot, _)| slot >= close)
+        };
+        lock(&self.days).iter().find(|day| closed && day.session == session).copied()
     }
 
     /// Reads what the database has and this process has not seen yet.

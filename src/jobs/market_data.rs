@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::dormancy::Dormancy;
 use super::history::History;
+use super::session::closes_after;
 use super::write_behind::{StoreLag, WriteBehind};
 use crate::calendar::{Phase, SharedCalendars};
 use crate::clock::SharedClock;
@@ -135,7 +136,8 @@ impl MarketData {
         let dormancy = Dormancy::new(store.clone(), cadence, provider.description().whole_market);
         let journal = &config.journal;
         let behind = WriteBehind::new(store.clone(), Arc::clone(&clock), &journal.directory, journal.most_bytes);
-        let history = History::new(store.clone(), Arc::clone(&clock), Arc::clone(&calendar));
+        let lag = closes_after(&provider.description());
+        let history = History::new(store.clone(), Arc::clone(&clock), Arc::clone(&calendar), lag);
         Self {
             store,
             running_since: Some(clock.now()),
@@ -346,7 +348,7 @@ impl MarketData {
         let since = self.quotes_count_from(snapshot.cycle.finished_at);
         let mut statistics = Statistics::compute(snapshot, since);
         let session = self.session_of(&snapshot.cycle);
-        let day = session.map(|session| MarketDay::of(session, &statistics));
+        let day = session.map(|session| self.history.day_of(session, &statistics));
         statistics.past = self.history.past_with(day);
         (statistics, day)
     }
@@ -455,11 +457,15 @@ impl MarketData {
         self.calendar.load().open_time_between(as_of, now)
     }
 
-    /// Two cycles, and what the source lags behind by contract or by its own word.
+    /// Two cycles, and what the source lags behind.
     pub(super) fn tolerated(&self) -> TimeDelta {
+        TimeDelta::from_std(self.config.cadence * 2).unwrap_or(TimeDelta::MAX) + self.behind()
+    }
+
+    /// What the source lags behind, by contract or by its own word.
+    pub(super) fn behind(&self) -> TimeDelta {
         let contract = TimeDelta::from_std(self.provider.description().delay).unwrap_or_default();
-        let lag = if *lock(&self.delayed) { contract.max(DELAYED_BY) } else { contract };
-        TimeDelta::from_std(self.config.cadence * 2).unwrap_or(TimeDelta::MAX) + lag
+        if *lock(&self.delayed) { contract.max(DELAYED_BY) } else { contract }
     }
 }
 

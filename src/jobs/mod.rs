@@ -14,6 +14,7 @@ mod history;
 pub mod import;
 pub mod inbox;
 mod ingest;
+mod last_bars;
 mod market_data;
 mod on_demand;
 pub mod operators;
@@ -64,12 +65,15 @@ pub use write_behind::{KeepError, StoreLag, WriteBehind};
 /// pauses itself however often it fails: each is worth every try.
 pub fn table(config: &Config) -> Vec<JobSpec> {
     let cadence = TimeDelta::from_std(config.ingest.cadence).unwrap_or(TimeDelta::minutes(3));
+    // A source that lags has the closing prices so much later.
+    let delay = TimeDelta::from_std(config.ingest.provider.delay()).unwrap_or_default();
     let while_open = Trigger::EveryWhile { every: cadence, phases: config.ingest.phases.clone() };
     let half_past_three = NaiveTime::from_hms_opt(3, 30, 0).unwrap_or_default();
     let three = NaiveTime::from_hms_opt(3, 0, 0).unwrap_or_default();
     let nine = NaiveTime::from_hms_opt(9, 0, 0).unwrap_or_default();
     let (seconds, minutes, hours, days) = (TimeDelta::seconds, TimeDelta::minutes, TimeDelta::hours, TimeDelta::days);
-    let closes_are_in = if config.ingest.provider.is_end_of_day() { session::CLOSES_ARE_IN } else { minutes(5) };
+    let closes_are_in =
+        if config.ingest.provider.is_end_of_day() { session::CLOSES_ARE_IN } else { minutes(5) + delay };
     let spec = |name, purpose, trigger, misfire, grace, deadline, attempts| JobSpec {
         name,
         purpose,
@@ -94,8 +98,8 @@ pub fn table(config: &Config) -> Vec<JobSpec> {
             Trigger::Close(closes_are_in), Misfire::RunOnce, seconds(60), days(5), 20),
         spec(UNIVERSE, "reads the lists of what is traded",
             Trigger::SessionDay { at: half_past_three, change: ClockChange::default() }, Misfire::RunOnce, seconds(60), hours(6), 10),
-        spec(HISTORY, "rolls the session up into bars, takes splits in, forgets what is past its retention",
-            Trigger::Close(minutes(30)), Misfire::RunOnce, seconds(60), days(5), 3),
+        spec(HISTORY, "rolls the session up into bars, takes daily bars and splits in, forgets what is past its retention",
+            Trigger::Close(closes_are_in + minutes(25)), Misfire::RunOnce, seconds(60), days(5), 3),
     ];
     // Without credentials there is nobody to ask.
     table.extend(config.paypal.credentials.is_some().then(|| {

@@ -1,4 +1,4 @@
-//! The `history` job: the session that is over is rolled up, splits are taken in, and rows past their retention are forgotten, so that a
+//! The `history` job: the session that is over is rolled up, the provider's daily bars and splits are taken in, and rows past their retention are forgotten, so that a
 //! daemon that runs for years stays the same size.
 
 use std::sync::Arc;
@@ -33,6 +33,9 @@ const KEYS_KEPT: TimeDelta = TimeDelta::days(7);
 /// The longest that splits may be asked for.
 const SPLITS_WITHIN: TimeDelta = TimeDelta::minutes(10);
 
+/// The longest that daily bars may be asked for: a universe in hundreds at a call a second.
+const BARS_WITHIN: TimeDelta = TimeDelta::minutes(10);
+
 /// Rolls up, and forgets what is older than the retention.
 #[derive(Debug)]
 pub struct Retention {
@@ -54,6 +57,7 @@ impl Job for Retention {
             // What is shown and not stored yet belongs to the session too.
             self.market.write_behind().drain().await.map_err(|fault| retry_later(&fault))?;
             let rolled_up = self.market.history().roll_up().await.map_err(retry)?;
+            let bars = self.take_last_bars().await;
             let splits = self.take_splits().await;
             self.market.history().has_changed();
             let (runs, cycles, bodies) = match self.horizon().await.map_err(retry)? {
@@ -73,7 +77,7 @@ impl Job for Retention {
             };
             let history = self.forget_history().await.map_err(retry)?;
             Ok(json!({
-                "rolled_up": rolled_up, "splits": splits, "runs_forgotten": runs, "cycles_forgotten": cycles,
+                "rolled_up": rolled_up, "daily_bars": bars, "splits": splits, "runs_forgotten": runs, "cycles_forgotten": cycles,
                 "history_forgotten": history, "webhook_bodies_forgotten": bodies,
             }))
         })
@@ -88,6 +92,17 @@ impl Retention {
             Ok(taken) => taken,
             Err(fault) => {
                 warn!(error = %fault, "splits could not be taken in; the next run asks again");
+                None
+            }
+        }
+    }
+
+    /// Takes the provider's own bars of the last sessions. Without them the bars of the cycles stand.
+    async fn take_last_bars(&self) -> Option<usize> {
+        match self.market.take_last_bars(self.clock.now() + BARS_WITHIN).await {
+            Ok(taken) => taken,
+            Err(fault) => {
+                warn!(error = %fault, "daily bars could not be taken from the provider; the next run asks again");
                 None
             }
         }

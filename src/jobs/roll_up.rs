@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::history::History;
 use crate::market::codec::{Track, encode_bars, encode_track};
-use crate::market::{Hours, Point, QUARTER_HOUR, Quote, daily, quarter_hours};
+use crate::market::{Bar, Hours, Point, QUARTER_HOUR, Quote, daily, quarter_hours};
 use crate::store::{StoreError, SymbolSession};
 
 /// So long the rows of cycles stay after their session: what comes late is rolled up again together with the rest.
@@ -66,14 +66,17 @@ impl History {
         }
         let calendar = self.calendar.load();
         let hours = calendar.session(session).map_or(Hours::UNKNOWN, |session| Hours::new(session.open, session.close));
-        let mut last = HashMap::new();
+        let (mut last, mut before) = (HashMap::new(), HashMap::new());
         if whole {
+            let next = session.succ_opt().unwrap_or(session);
+            let kept = self.store.daily_bars_of(0..=i64::MAX, session..next).await?;
+            before = kept.into_iter().map(|(symbol_id, _, bar)| (symbol_id, bar)).collect();
             let symbols = self.store.symbols_by_id().await?;
             let ids: HashMap<Box<str>, i64> = symbols.into_iter().map(|(id, symbol)| (symbol, id)).collect();
             let quotes = self.store.quotes().await?.into_iter();
             last = quotes.filter_map(|stored| Some((*ids.get(&*stored.symbol)?, stored.quote))).collect();
         }
-        let rows = tokio::task::spawn_blocking(move || rows_of(&tracks, hours, &last, whole)).await;
+        let rows = tokio::task::spawn_blocking(move || rows_of(&tracks, hours, &last, &before, whole)).await;
         let rows = rows.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         report.symbols += rows.len();
         report.points += rows.iter().map(|(_, points)| points).sum::<usize>();
@@ -113,6 +116,7 @@ fn rows_of(
     tracks: &BTreeMap<i64, Track>,
     hours: Hours,
     last: &HashMap<i64, Quote>,
+    before: &HashMap<i64, Bar>,
     whole: bool,
 ) -> Vec<(SymbolSession, usize)> {
     let row = |(symbol_id, track): (&i64, &Track)| {
@@ -121,7 +125,7 @@ fn rows_of(
             symbol_id: *symbol_id,
             points: encode_track(&points),
             bars: encode_bars(QUARTER_HOUR, &quarter_hours(&points, hours)),
-            daily: if whole { daily(&points, hours, last.get(symbol_id)) } else { None },
+            daily: if whole { daily(&points, hours, last.get(symbol_id), before.get(symbol_id)) } else { None },
         };
         (row, points.len())
     };

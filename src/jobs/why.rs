@@ -148,6 +148,7 @@ impl MarketData {
             age_in_market_time: self.age(cycle.as_of, now),
             tolerated: self.tolerated(),
             closes_only: self.has_closes_only(),
+            lag: self.closes_after(),
             expected: cycle.expected,
             fresh: cycle.fresh,
         });

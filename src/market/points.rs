@@ -183,46 +183,56 @@ impl Hours {
     }
 }
 
-/// The bars of a quarter of an hour, by the clock. What is quoted within the minute after the close is of the last one.
+/// The bars of a quarter of an hour, by the clock, of the regular session. What is quoted within the minute after the close is of the
+/// last one.
 ///
 /// Volumes of points count from the start of the session. A bar has what was added since the point before it. The first one of
-/// points that do not begin with the opening has only what was added within it: when the rest was traded, nobody saw.
+/// points that do not begin with the opening has only what was added within it: when the rest was traded, nobody saw. What was added
+/// after the close (the closing auction, told with the first quote after hours) is of the last bar.
 pub fn quarter_hours(points: &[Point], hours: Hours) -> Vec<Bar> {
     let mut bars: Vec<Bar> = Vec::new();
     let Some(first) = points.first() else { return bars };
     let begins_at_open = (hours.open..hours.open + QUARTER_HOUR).contains(&first.at);
     let mut traded = if begins_at_open { Some(0) } else { first.volume };
     for point in points {
-        let at = if hours.hold(point.at) { point.at.min(hours.close - 1) } else { point.at };
-        let start = at.div_euclid(QUARTER_HOUR) * QUARTER_HOUR;
+        let start = point.at.min(hours.close - 1).div_euclid(QUARTER_HOUR) * QUARTER_HOUR;
         let added = point.volume.zip(traded).map(|(now, before)| now.saturating_sub(before).max(0));
         traded = point.volume.or(traded);
-        match bars.last_mut().filter(|bar| bar.at >= start) {
+        let inside = hours.hold(point.at);
+        match bars.last_mut().filter(|bar| bar.at >= start || !inside) {
             Some(bar) => {
-                bar.high = bar.high.max(point.price);
-                bar.low = bar.low.min(point.price);
-                bar.close = point.price;
                 bar.volume = bar.volume.map_or(added, |volume| Some(volume.saturating_add(added.unwrap_or(0))));
+                if inside {
+                    bar.high = bar.high.max(point.price);
+                    bar.low = bar.low.min(point.price);
+                    bar.close = point.price;
+                }
             }
-            None => {
+            None if inside => {
                 let Point { price, .. } = *point;
                 bars.push(Bar { at: start, open: price, high: price, low: price, close: price, volume: added });
             }
+            None => {}
         }
     }
     bars
 }
 
 /// The bar of a whole session; `None` where nothing was quoted in its hours. `last` is the last quote of the symbol: where it is of
-/// this session it knows better than the points what the first, highest and lowest prices were.
-pub fn daily(points: &[Point], hours: Hours, last: Option<&Quote>) -> Option<Bar> {
+/// this session it knows better than the points what the first, highest and lowest prices were. `before` is the bar that was made of the
+/// session already: what it was told by such a quote then is not lost now that the quote is of a later session.
+pub fn daily(points: &[Point], hours: Hours, last: Option<&Quote>, before: Option<&Bar>) -> Option<Bar> {
     let inside: Vec<&Point> = points.iter().filter(|point| hours.hold(point.at)).collect();
     let (first, end) = (inside.first()?, inside.last()?);
     let (mut high, mut low) = inside
         .iter()
         .fold((first.price, first.price), |(high, low), point| (high.max(point.price), low.min(point.price)));
     let mut open = first.price;
-    let volume = points.iter().filter_map(|point| point.volume).max();
+    let mut volume = points.iter().filter_map(|point| point.volume).max();
+    if let Some(before) = before {
+        (open, high, low) = (before.open, high.max(before.high), low.min(before.low));
+        volume = volume.max(before.volume);
+    }
     let newest = points.last().map_or(end.at, |point| point.at);
     if let Some(last) = last.filter(|last| (first.at..=newest).contains(&last.at.timestamp())) {
         open = last.open.map_or(open, |price| price.units());

@@ -4,7 +4,7 @@ use std::ops::{Range, RangeInclusive};
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use super::dialect::on;
+use super::dialect::{by_engine, on};
 use super::{Store, StoreError};
 use crate::market::{Bar, SplitFactor};
 
@@ -15,7 +15,7 @@ pub struct PastVersion {
     pub rolled_up_at: Option<DateTime<Utc>>,
     /// When a backfill last took something in.
     pub backfilled_at: Option<DateTime<Utc>>,
-    /// Splits.
+    /// What the splits come to: another number where one came, went or was corrected.
     pub splits: i64,
 }
 
@@ -70,9 +70,22 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn past_version(&self) -> Result<PastVersion, StoreError> {
-        const SQL: &str = "SELECT (SELECT MAX(rolled_up_at) FROM market_days) AS rolled_up_at, \
-             (SELECT MAX(done_at) FROM backfills) AS backfilled_at, (SELECT COUNT(*) FROM splits) AS splits";
+        /// Each split by all that it says, in numbers that their sum has room for.
+        macro_rules! version {
+            ($day:literal) => {
+                concat!(
+                    "SELECT (SELECT MAX(rolled_up_at) FROM market_days) AS rolled_up_at, (SELECT MAX(done_at) FROM backfills) AS \
+                     backfilled_at, (SELECT CAST(COALESCE(SUM((",
+                    $day,
+                    " % 100003 * 1009 + numerator % 1000003 * 1013 + denominator % 1000003 * 1019) % 1000003 * (symbol_id % 10007 + 1)), \
+                     0) AS BIGINT) FROM splits) AS splits"
+                )
+            };
+        }
+        const SQLITE: &str = version!("CAST(julianday(session) AS INTEGER)");
+        const POSTGRES: &str = version!("(session - DATE '2000-01-01')");
         let mut connection = self.reader().await?;
-        on!(connection.handle(), PastVersion, SQL, [], fetch_one)
+        let sql = by_engine(&connection.handle(), SQLITE, POSTGRES);
+        on!(connection.handle(), PastVersion, sql, [], fetch_one)
     }
 }

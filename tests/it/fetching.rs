@@ -8,7 +8,7 @@ use std::time::Duration;
 use bellwether::clock::{Clock, SharedClock, SimClock, SystemClock};
 use bellwether::config::{AlpacaConfig, AlpacaFeed, MassiveConfig};
 use bellwether::ingest::past::{DailyRequest, PastForm};
-use bellwether::ingest::providers::{Alpaca, Massive, Provider};
+use bellwether::ingest::providers::{Alpaca, FetchError, Massive, Provider};
 use bellwether::ingest::{BreakerState, FetchOptions, FetchPlan, Fetcher, Wanted};
 use bellwether::market::{LicenceClass, Universe};
 use chrono::{NaiveDate, TimeDelta};
@@ -152,6 +152,53 @@ async fn alpacas_past_comes_by_symbols_in_pages() {
     assert_eq!(wrong.to_string(), "alpaca: daily bars are asked for by symbols");
 }
 
+fn on(wanted: &[usize]) -> DailyRequest<'_> {
+    let date: NaiveDate = "2027-03-12".parse().unwrap();
+    DailyRequest::Symbols { wanted, from: date, to: date, page: None }
+}
+
+#[tokio::test]
+async fn one_bad_symbol_and_one_bad_bar_do_not_cost_the_others() {
+    let clock = SimClock::at(instant("2027-03-15T22:00:00Z"));
+    let host = SimHost::start(Arc::clone(&clock) as SharedClock, None, |asked| {
+        let symbols = asked.list("symbols");
+        if let Some(bad) = symbols.iter().find(|symbol| symbol.starts_with("BAD")) {
+            return Answer::refused(400, json!({"message": format!("invalid symbol: {bad}")}));
+        }
+        if symbols == ["ODD"] {
+            return Answer::ok(json!({"message": "too many requests", "code": 42_910_000}));
+        }
+        let bar = |symbol: &String| {
+            let garbled = r#"{"t":"yesterday","o":1,"h":1,"l":1,"c":1,"v":"many"},{"t":"2027-03-11T05:00:00Z","o":NaN,"h":1,"l":1,"c":1,"v":1}"#;
+            format!(r#""{symbol}":[{garbled},{{"t":"2027-03-12T05:00:00Z","o":10,"h":11,"l":9.5,"c":10.5,"v":5}}]"#)
+        };
+        let bars: Vec<String> = symbols.iter().map(bar).collect();
+        Answer::ok(format!(r#"{{"bars":{{{}}},"next_page_token":null}}"#, bars.join(",")))
+    })
+    .await;
+    let fetcher = Fetcher::new(alpaca(&host), Arc::clone(&clock) as SharedClock, OPTIONS);
+    let names = (0..100).map(|n| if n == 37 { "BAD".to_owned() } else { format!("S{n:02}") });
+    let symbols = universe(names);
+    let deadline = instant("2027-03-15T23:00:00Z");
+    let all: Vec<usize> = (0..symbols.len()).collect();
+    let (bars, requests) = while_time_passes(&clock, fetcher.daily(&symbols, on(&all), deadline)).await.unwrap();
+    assert_eq!((bars.len(), bars.iter().filter(|bar| bar.symbol == "BAD").count()), (99, 0));
+    assert!(requests <= 15, "{requests} calls");
+    let bad = symbols.position("BAD").unwrap();
+    let alone = while_time_passes(&clock, fetcher.daily(&symbols, on(&[bad]), deadline)).await.unwrap_err();
+    assert_eq!(alone, FetchError::Refused("alpaca: HTTP 400 \"invalid symbol: BAD\"".to_owned()));
+    // An error that comes with HTTP 200 is no empty map.
+    let odd = universe(["ODD".to_owned()]);
+    let fault = while_time_passes(&clock, fetcher.daily(&odd, on(&[0]), deadline)).await.unwrap_err();
+    assert_eq!(fault.to_string(), "alpaca: HTTP 200 with code 42910000 \"too many requests\"");
+    // Where each is refused it is no symbol's fault.
+    let bad = universe((0..100).map(|n| format!("BAD{n}")));
+    let calls = host.calls();
+    let fault = while_time_passes(&clock, fetcher.daily(&bad, on(&all), deadline)).await.unwrap_err();
+    assert!(matches!(fault, FetchError::Fail(_)), "{fault}");
+    assert_eq!(host.calls() - calls, 9);
+}
+
 fn alpaca_bars(asked: &Asked) -> Answer {
     let right = [("timeframe", "1Day"), ("adjustment", "raw"), ("feed", "iex"), ("symbols", "AAPL,BAC.PRK")];
     assert!(right.iter().all(|(name, value)| asked.parameter(name) == *value), "{asked:?}");
@@ -183,6 +230,7 @@ async fn massives_past_is_the_whole_market_of_a_date_in_one_call() {
             ("/v2/aggs/grouped/locale/us/market/stocks/2027-03-14", _) => {
                 Answer::ok(json!({"adjusted": false, "queryCount": 0, "resultsCount": 0, "status": "OK"}))
             }
+            ("/v2/aggs/grouped/locale/us/market/stocks/2027-03-15", _) => Answer::ok(json!({"status": "OK", "results": []})),
             ("/v3/reference/splits", "") => {
                 assert_eq!(asked.parameter("execution_date.gte"), "2027-01-01");
                 Answer::ok(json!({"status": "OK", "next_url": "https://elsewhere.example/v3/reference/splits?cursor=YWN0",
@@ -201,11 +249,11 @@ async fn massives_past_is_the_whole_market_of_a_date_in_one_call() {
     let (bars, _) = while_time_passes(&clock, fetcher.daily(&universe, of("2027-03-12"), deadline)).await.unwrap();
     let told: Vec<String> = bars.iter().map(|bar| format!("{} {} {}", bar.symbol, bar.close, bar.volume)).collect();
     assert_eq!(told, ["BAC$K 25.9102 4369", "AAPL 201.50 15000000"], "zeros are no bar");
-    assert_eq!(
-        while_time_passes(&clock, fetcher.daily(&universe, of("2027-03-14"), deadline)).await.unwrap().0,
-        vec![],
-        "a Sunday"
-    );
+    // Only sessions are asked for, so that nothing is no answer: neither left out, nor empty.
+    for date in ["2027-03-14", "2027-03-15"] {
+        let nothing = while_time_passes(&clock, fetcher.daily(&universe, of(date), deadline)).await.unwrap_err();
+        assert_eq!(nothing.to_string(), format!("massive: there are no bars of {date}, which is a session"));
+    }
     let (splits, requests) =
         while_time_passes(&clock, fetcher.splits("2027-01-01".parse().unwrap(), deadline)).await.unwrap();
     let told: Vec<String> =

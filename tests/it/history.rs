@@ -7,6 +7,7 @@ use crate::harness::{Engine, OPERATOR, Running, World, eventually, instant, writ
 use crate::store::on_both_engines;
 
 on_both_engines!(
+    the_hours_before_an_opening_change_nothing_of_the_session_before,
     a_session_becomes_bars_that_stay,
     a_session_that_was_missed_is_rolled_up_with_the_next,
     a_backfill_goes_on_where_it_was_left,
@@ -67,11 +68,7 @@ async fn a_session_becomes_bars_that_stay(engine: Engine) {
     world.advance_to(&running, instant("2027-03-15T20:30:00Z")).await;
     let report = world.ledger(&running, "history").await.pop().unwrap();
     let report: Value = serde_json::from_str(&report.stats.unwrap()).unwrap();
-    assert_eq!(
-        report["rolled_up"]["sessions"],
-        json!(["2027-03-12", "2027-03-15"]),
-        "the cycle before the opening was of Friday"
-    );
+    assert_eq!(report["rolled_up"]["sessions"], json!(["2027-03-15"]), "the cycle before the opening is of no session");
     assert_ne!(world.database.query(rolled_up).await, ["0"]);
     running.stop().await;
 
@@ -88,7 +85,7 @@ async fn a_session_becomes_bars_that_stay(engine: Engine) {
     assert_eq!(column(&days, "date"), ["2027-03-15", "2027-03-16"].map(Value::from));
     assert_eq!(days["bars"][0], day["bars"][0]);
     let stats = running.stats().await;
-    assert_eq!(stats["historical_dates"], json!(["2027-03-12", "2027-03-15", "2027-03-16"]));
+    assert_eq!(stats["historical_dates"], json!(["2027-03-15", "2027-03-16"]));
     assert_eq!(stats["historical_total"].as_array().unwrap().last(), Some(&stats["market_overview"]["total_stocks"]));
     assert_eq!(stats["historical_gainers"].as_array().unwrap().last(), Some(&stats["market_overview"]["gainers"]));
     assert_eq!(stats["market_overview"]["historical_losers"], stats["historical_losers"]);
@@ -98,6 +95,46 @@ async fn a_session_becomes_bars_that_stay(engine: Engine) {
     let next = first["next_from"].as_str().unwrap();
     let second = bars(&running, &format!("S03?interval=15m&limit=2&from={next}&to=2027-03-15")).await;
     assert_eq!(column(&second, "at"), starts[2..4]);
+    running.stop().await;
+}
+
+async fn the_hours_before_an_opening_change_nothing_of_the_session_before(engine: Engine) {
+    let mut world = world("2027-03-15T13:29:00Z", engine).await;
+    world.set("BELLWETHER_INGEST__PHASES", "pre,regular");
+    let running = world.start().await;
+    running.stats().await;
+    cycles(&world, &running, "2027-03-15", &MONDAY).await;
+    world.advance_to(&running, instant("2027-03-15T20:30:00Z")).await;
+    let kept = async || {
+        let day = "SELECT session || ' ' || CAST(gainers AS TEXT) || ' ' || CAST(slot AS TEXT) || ' ' || COALESCE(CAST(rolled_up_at AS TEXT), '-') FROM market_days ORDER BY session";
+        let points = "SELECT CAST(COUNT(*) AS TEXT) FROM cycle_points";
+        [world.database.query(day).await, world.database.query(points).await].concat()
+    };
+    assert_eq!(world.database.query("SELECT CAST(session AS TEXT) FROM market_days").await, ["2027-03-15"]);
+    let monday = kept().await;
+    let told = running.stats().await["historical_gainers"].clone();
+    // In the evening, a cycle that an operator wants has points of the session, and does not change how it ended.
+    let (status, run) = running.operate("/api/v1/jobs/ingest/run", Some(json!({}))).await;
+    assert!(status < 300, "{run}");
+    world.clock.advance(TimeDelta::seconds(1));
+    eventually("it is stored", async || {
+        running.daemon.scheduler.running() == 0 && kept().await.last() != monday.last()
+    })
+    .await;
+    assert_eq!(running.stats().await["historical_gainers"], told);
+    world.advance_to(&running, instant("2027-03-16T00:00:00Z")).await;
+    let evening = kept().await;
+    // At eight in the morning it is Tuesday's trading, which has not opened; neither a cycle nor a restart makes it Monday's.
+    cycles(&world, &running, "2027-03-16", &["12:00", "12:03"]).await;
+    assert_eq!(kept().await, evening);
+    running.stop().await;
+    let running = world.start().await;
+    running.stats().await;
+    cycles(&world, &running, "2027-03-16", &["12:06"]).await;
+    assert_eq!(kept().await, evening);
+    assert_eq!(running.stats().await["historical_dates"], json!(["2027-03-15"]));
+    cycles(&world, &running, "2027-03-16", &["13:30", "13:33"]).await;
+    assert_eq!(running.stats().await["historical_dates"], json!(["2027-03-15", "2027-03-16"]));
     running.stop().await;
 }
 
@@ -138,8 +175,9 @@ async fn a_backfill_goes_on_where_it_was_left(engine: Engine) {
     let (status, plan) = ask(span(true)).await;
     assert_eq!(
         (status, &plan["units"], &plan["done"], &plan["next"]),
-        (200, &json!(6), &json!(0), &json!("2027-03-08"))
+        (200, &json!(5), &json!(0), &json!("2027-03-08"))
     );
+    assert_eq!(plan["not_yet"], "2027-03-15", "what is said of a session on its own day is corrected in the night");
     for done in 1..=4 {
         assert_eq!(ask(span(false)).await.1["done"], done);
     }
@@ -148,10 +186,9 @@ async fn a_backfill_goes_on_where_it_was_left(engine: Engine) {
     let running = world.start().await;
     let ask = async |body: Value| running.operate("/api/v1/ingest/backfill", Some(body)).await;
     assert_eq!(ask(span(true)).await.1["next"], "2027-03-12", "it goes on after a restart");
-    ask(span(false)).await;
     let (_, last) = ask(span(false)).await;
-    assert_eq!((&last["done"], &last["next"]), (&json!(6), &Value::Null));
-    assert_eq!(ask(span(false)).await.1["done"], 6, "once more, nothing is left to do");
+    assert_eq!((&last["done"], &last["next"], &last["without_bars"]), (&json!(5), &Value::Null, &json!(0)));
+    assert_eq!(ask(span(false)).await.1["done"], 5, "once more, nothing is left to do");
     let days = bars(&running, "S07?from=2027-03-01").await;
     assert_eq!((days["count"].as_u64(), &days["bars"][0]), (Some(6), &four["bars"][0]));
     let (_, stock) = running.get("/api/stocks/S07/").await;
@@ -161,9 +198,8 @@ async fn a_backfill_goes_on_where_it_was_left(engine: Engine) {
     );
     let stats = running.stats().await;
     let dates = stats["historical_dates"].as_array().unwrap();
-    assert_eq!((dates.len(), &dates[0]), (6, &json!("2027-03-08")), "{stats}");
-    assert_eq!(stats["historical_gainers"][0], 0, "of the first day nobody knows the close before");
-    assert!(stats["historical_gainers"][1].as_i64().unwrap() + stats["historical_losers"][1].as_i64().unwrap() > 0);
+    assert_eq!((dates.len(), &dates[0]), (5, &json!("2027-03-09")), "of the first day nobody knows the close before");
+    assert!(stats["historical_gainers"][0].as_i64().unwrap() + stats["historical_losers"][0].as_i64().unwrap() > 0);
 
     // A split of three for one after the second day: applied when it is read, and nothing but then.
     let id = world.database.query("SELECT CAST(id AS TEXT) FROM history_symbols WHERE symbol = 'S07'").await.remove(0);
@@ -182,12 +218,22 @@ async fn a_backfill_goes_on_where_it_was_left(engine: Engine) {
 
     // Some symbols only are another piece of work.
     let some = json!({ "from": "2027-03-01", "to": "2027-03-08", "symbols": ["s01", "S02"] });
-    let (_, plan) = ask(some).await;
+    let (_, plan) = ask(some.clone()).await;
     assert_eq!((&plan["symbols"], &plan["units"], &plan["done"]), (&json!(2), &json!(6), &json!(1)));
     assert_eq!(bars(&running, "S03?from=2027-03-01&to=2027-03-05").await["count"], 0);
     assert_eq!(bars(&running, "S01?from=2027-03-01&to=2027-03-05").await["count"], 1);
+    while ask(some.clone()).await.1["next"] != Value::Null {}
+    let dates = async || running.stats().await["historical_dates"].clone();
+    assert_eq!(dates().await.as_array().unwrap().len(), 5, "two symbols are not the market");
+    // The week before, of all: now the first day has a close before it, too.
+    let before = json!({ "from": "2027-03-01", "to": "2027-03-05" });
+    while ask(before.clone()).await.1["next"] != Value::Null {}
+    let all = ["02", "03", "04", "05", "08", "09", "10", "11", "12", "15"].map(|day| format!("2027-03-{day}"));
+    assert_eq!(dates().await, json!(all));
+    assert_eq!(running.stats().await["historical_total"][0], 12);
     for (body, word) in [
         (json!({ "from": "2027-03-09", "to": "2027-03-08" }), "after"),
+        (json!({ "from": "-262143-01-01", "to": "2027-03-08" }), "1900"),
         (json!({ "from": "2027-03-08", "to": "2027-03-09", "symbols": ["NONE"] }), "NONE"),
     ] {
         let (status, problem) = ask(body).await;
@@ -209,6 +255,9 @@ async fn questions_about_bars_are_checked_and_those_of_delisted_symbols_answered
         ("S03?limit=0", "1 to 1000"),
         ("S03?limit=1001", "1 to 1000"),
         ("S03?adjusted=maybe", "true or false"),
+        ("S03?to=-262143-01-01", "to is of the year -262143"),
+        ("S03?from=%2B262142-01-01", "from is of the year 262142"),
+        ("S03?interval=15m&from=0001-01-01T00:00:00Z", "from is of the year 1;"),
     ] {
         let (status, problem) = running.get(&format!("/api/v1/bars/{query}")).await;
         assert!(status == 400 && problem["detail"].as_str().unwrap().contains(word), "{query}: {problem}");
@@ -223,6 +272,26 @@ async fn questions_about_bars_are_checked_and_those_of_delisted_symbols_answered
         gone["bars"],
         json!([{ "date": "2026-06-01", "open": 7.0, "high": 7.1, "low": 6.9, "close": 7.05, "volume": null }])
     );
+    // An instant of a session's own day is that day, and not the one before.
+    let row = "INSERT INTO bars_1d VALUES (900, '2026-06-02', 70000, 71000, 69000, 70600, 12, true)";
+    world.database.execute(row.to_owned()).await;
+    let on = bars(&running, "GONE?from=2026-06-02T00:30:00Z&to=2026-06-30").await;
+    assert_eq!(column(&on, "date"), ["2026-06-01", "2026-06-02"], "it is the evening before in New York");
+    let on = bars(&running, "GONE?from=2026-06-02T14:30:00Z&to=2026-06-30").await;
+    assert_eq!(column(&on, "date"), ["2026-06-02"]);
+    // As a table and as lines.
+    let text = async |accept: &str| {
+        let url = format!("http://{}/api/v1/bars/GONE?from=2026-06-01&limit=1", running.daemon.api);
+        let response = running.http.get(&url).header("accept", accept).send().await.unwrap();
+        let link = response.headers().get("link").map(|link| link.to_str().unwrap().to_owned());
+        (response.status().as_u16(), link, response.text().await.unwrap())
+    };
+    let next = Some("</api/v1/bars/GONE?limit=1&from=2026-06-02>; rel=\"next\"".to_owned());
+    let table = "date,open,high,low,close,volume\r\n2026-06-01,7.00,7.10,6.90,7.05,\r\n".to_owned();
+    assert_eq!(text("text/csv").await, (200, next.clone(), table));
+    let line = r#"{"date":"2026-06-01","open":7.0,"high":7.1,"low":6.9,"close":7.05,"volume":null}"#;
+    assert_eq!(text("application/x-ndjson").await, (200, next, format!("{line}\n")));
+    assert_eq!(text("image/png").await.0, 406);
     let url = format!("http://{}/api/v1/bars/S03?interval=1d", running.daemon.api);
     let response = running.http.get(&url).send().await.unwrap();
     let tag = response.headers()["etag"].clone();

@@ -25,6 +25,7 @@ mod ledger;
 mod observability;
 mod operations;
 mod pacing;
+mod past;
 mod pooler;
 mod process;
 mod providers_alpaca;

@@ -318,7 +318,10 @@ pub const OPERATIONS: &[Operation] = &[
         optional("interval", Form::OneOf(&["1d", "15m", "point"]), "What a bar spans; 1d if not given"),
         optional("from", Form::Text, "A session's date, or an instant"), optional("to", Form::Date, "The last session; today if not given"),
         optional("limit", Form::Whole, "How many, 1 to 1000"), optional("adjusted", Form::Flag, "Splits that came later are applied; true if not given"),
-    ], plain!("Bars")),
+    ], &[
+        Answer { status: 200, about: "As asked.", media: &[("application/json", "Bars"), ("text/csv", ""), ("application/x-ndjson", "Bar")] },
+        Answer { status: 304, about: "The client has it already.", media: &[] },
+    ]),
     look("/api/v1/jobs", "jobs", "Every job: trigger, policies, pause, last success, next slot", &[]),
     look("/api/v1/jobs/next", "nextFires", "The next fires", &[
         optional("limit", Form::Whole, "How many"), optional("after", Form::Instant, "Now if not given"),

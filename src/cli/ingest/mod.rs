@@ -11,6 +11,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use tracing::warn;
 
+use super::operate::{COMMAND_LINE, Closed, daemon_beside};
 use super::{FAILED, output};
 use crate::clock::SharedClock;
 use crate::config::Config;
@@ -73,7 +74,7 @@ struct Planned {
     plan: RequestPlan,
 }
 
-/// Runs the cycle. On SQLite the daemon must not be running: the file has one writer.
+/// Runs the cycle. The daemon must not be running: it has the SQLite file, and everywhere the quota of the provider.
 pub async fn run(
     command: &Command,
     config: &Config,
@@ -92,6 +93,14 @@ pub async fn run(
     };
     telemetry::install(log.unwrap_or("warn"), config.log_json, false);
     let parts = Parts::assemble(config, clock).await?;
+    if !*dry_run && let Some(daemon) = daemon_beside(&parts.store, parts.clock.now()).await? {
+        parts.store.close().await;
+        let host = daemon.host;
+        let told = format!(
+            "a daemon runs on {host}, which has the provider's quota; `bellwether jobs run ingest` has it run a cycle"
+        );
+        return Err(Closed::new(told).into());
+    }
     let code = if *dry_run { plan(&parts, *json) } else { once(config, &parts, *json).await };
     parts.store.close().await;
     code
@@ -127,7 +136,7 @@ fn plan(parts: &Parts, json: bool) -> anyhow::Result<ExitCode> {
 
 async fn once(config: &Config, parts: &Parts, json: bool) -> anyhow::Result<ExitCode> {
     let spec = jobs::spec_of(config, jobs::INGEST).context("the table has no ingest job")?;
-    parts.store.beat(&parts.ledger.owner, "command line", parts.clock.now()).await?;
+    parts.store.beat(&parts.ledger.owner, COMMAND_LINE, parts.clock.now()).await?;
     if parts.market.wants_universe()
         && let Err(fault) = parts.universe.refresh().await
     {
@@ -162,7 +171,7 @@ async fn once(config: &Config, parts: &Parts, json: bool) -> anyhow::Result<Exit
 async fn keep_heard_of(parts: &Parts) {
     let started_at = parts.clock.now();
     loop {
-        if let Err(fault) = parts.store.beat(&parts.ledger.owner, "command line", started_at).await {
+        if let Err(fault) = parts.store.beat(&parts.ledger.owner, COMMAND_LINE, started_at).await {
             warn!(error = %fault, "the ledger could not be told that the cycle goes on");
         }
         parts.clock.pause(HEARTBEAT).await;

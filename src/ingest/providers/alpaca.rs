@@ -78,6 +78,12 @@ impl Alpaca {
         if reply.status == StatusCode::OK { Ok(reply.body) } else { Err(self.refusal(&reply)) }
     }
 
+    /// Their own words in a body that is an error.
+    pub(super) fn words_in(&self, body: &[u8]) -> Option<String> {
+        let refusal: Refusal<'_> = serde_json::from_slice(body).ok()?;
+        refusal.message.is_some().then(|| words_of(&refusal).trim().to_owned())
+    }
+
     fn refusal(&self, reply: &Reply) -> FetchError {
         const KEYS: &str = "ingest.alpaca.api_key and ingest.alpaca.api_secret";
         let said = serde_json::from_slice::<Refusal<'_>>(&reply.body).map(|refusal| words_of(&refusal));
@@ -148,7 +154,7 @@ impl Provider for Alpaca {
             quota: Quota::in_any_window(self.config.requests_per_minute, Duration::from_mins(1)),
             max_batch: MAX_BATCH,
             whole_market: false,
-            delay: if delayed { Duration::from_mins(15) } else { Duration::ZERO },
+            delay: self.config.feed.delay(),
             delay_class: if delayed { DelayClass::Delayed15 } else { DelayClass::RealTime },
             licence_class: LicenceClass::OwnKey,
         }

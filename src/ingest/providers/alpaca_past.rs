@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::alpaca::{Alpaca, Asked, Bar, SPELLING};
 use super::http::join;
+use super::text::without_nan;
 use super::{Call, FetchError};
 use crate::ingest::budget::Permit;
 use crate::ingest::past::{DailyPage, DailyRequest, Past, PastForm, SplitPage};
@@ -23,12 +25,15 @@ const SPLITS: &str = "1000";
 
 #[derive(Deserialize)]
 struct Bars<'a> {
-    /// `null` where there is none.
-    #[serde(borrow, default)]
-    bars: Option<BTreeMap<Cow<'a, str>, Vec<Bar<'a>>>>,
+    /// `null` where there is none, but always there: what has no bars at all is an error that came with HTTP 200.
+    #[serde(borrow)]
+    bars: &'a RawValue,
     #[serde(default)]
     next_page_token: Option<String>,
 }
+
+/// Each is read on its own: one that is not as documented must not cost the others.
+type BySymbol<'a> = BTreeMap<Cow<'a, str>, Vec<&'a RawValue>>;
 
 #[derive(Deserialize)]
 struct Actions<'a> {
@@ -78,16 +83,30 @@ impl Alpaca {
             url.query_pairs_mut().append_pair("page_token", page);
         }
         let body = self.get(url, permit).await?;
-        let read: Bars<'_> = serde_json::from_slice(&body).map_err(|cause| self.http.broken("map of bars", &cause))?;
-        let mut bars = Vec::new();
-        for (theirs, list) in read.bars.unwrap_or_default() {
+        let body = without_nan(&body).unwrap_or(body);
+        let read: Bars<'_> = serde_json::from_slice(&body).map_err(|cause| self.without_bars(&body, &cause))?;
+        let by_symbol: Option<BySymbol<'_>> =
+            serde_json::from_str(read.bars.get()).map_err(|cause| self.http.broken("map of bars", &cause))?;
+        let next = read.next_page_token.filter(|token| !token.is_empty());
+        let mut page = DailyPage { next, ..DailyPage::default() };
+        for (theirs, list) in by_symbol.unwrap_or_default() {
             let Some(listing) = asked.index(&theirs).and_then(|index| universe.listings().get(index)) else { continue };
-            bars.extend(list.iter().filter_map(|bar| {
-                let ohlc = [bar.o?, bar.h?, bar.l?, bar.c?];
-                DailyBar::from_decimals(listing.symbol.clone(), bar.date()?, ohlc, bar.v?)
-            }));
+            for text in list {
+                match serde_json::from_str(text.get()).ok().and_then(|bar| daily_bar(&listing.symbol, &bar)) {
+                    Some(bar) => page.bars.push(bar),
+                    None => page.garbled += 1,
+                }
+            }
         }
-        Ok(DailyPage { bars, next: read.next_page_token.filter(|token| !token.is_empty()) })
+        Ok(page)
+    }
+
+    /// An answer that has no place for bars: their words, where it is an error.
+    fn without_bars(&self, body: &[u8], cause: &serde_json::Error) -> FetchError {
+        match self.words_in(body) {
+            Some(words) => FetchError::Fail(format!("alpaca: HTTP 200 with {words}")),
+            None => self.http.broken("map of bars", cause),
+        }
     }
 
     async fn actions(&self, since: NaiveDate, page: Option<&str>, permit: &Permit) -> Result<SplitPage, FetchError> {
@@ -107,8 +126,14 @@ impl Alpaca {
             let symbol = SPELLING.ours(&action.symbol).into_owned();
             Split::from_decimals(symbol, action.ex_date, action.new_rate, action.old_rate)
         });
-        Ok(SplitPage { splits: splits.collect(), next: read.next_page_token.filter(|token| !token.is_empty()) })
+        let next = read.next_page_token.filter(|token| !token.is_empty());
+        // In no order that is documented.
+        Ok(SplitPage { splits: splits.collect(), next, reached: None })
     }
+}
+
+fn daily_bar(symbol: &str, bar: &Bar<'_>) -> Option<DailyBar> {
+    DailyBar::from_decimals(symbol.to_owned(), bar.date()?, [bar.o?, bar.h?, bar.l?, bar.c?], bar.v?)
 }
 
 impl Past for Alpaca {

@@ -17,7 +17,7 @@ use super::text::{instant, shown};
 use super::{Answer, Call, Description, FetchError, Provider, RawQuote};
 use crate::config::{CsvConfig, CsvSource};
 use crate::ingest::budget::{Permit, Quota};
-use crate::market::{DelayClass, Universe};
+use crate::market::Universe;
 
 /// The largest file that is read.
 const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -85,12 +85,7 @@ impl Provider for Csv {
             quota: Quota::in_any_window(60, Duration::from_mins(1)),
             max_batch: usize::MAX,
             whole_market: true,
-            delay: match self.config.delay {
-                DelayClass::RealTime => Duration::ZERO,
-                DelayClass::Delayed15 => Duration::from_mins(15),
-                // A session and a bit, in market time.
-                DelayClass::EndOfDay => Duration::from_hours(7),
-            },
+            delay: self.config.lag(),
             delay_class: self.config.delay,
             licence_class: self.config.licence,
         }

@@ -1,7 +1,7 @@
 //! Massive's past: the grouped bars of one date (`GET /v2/aggs/grouped/locale/us/market/stocks/DATE?adjusted=false`, the whole
 //! market in one call) and splits (`GET /v3/reference/splits`, in pages).
 //!
-//! Grouped bars have been seen to change after the close, so a date is better asked for on the day after.
+//! Grouped bars have been seen to change after the close: what is said of a date on the day itself does not hold yet.
 
 use std::borrow::Cow;
 
@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::http::join;
 use super::massive::{Massive, SPELLING};
+use super::text::without_nan;
 use super::{Call, FetchError};
 use crate::ingest::budget::Permit;
 use crate::ingest::past::{DailyPage, DailyRequest, Past, PastForm, SplitPage};
@@ -24,7 +25,7 @@ const PAGE: &str = "1000";
 struct Results<'a> {
     #[serde(borrow)]
     status: Cow<'a, str>,
-    /// Not there on a day without trading.
+    /// Not there where there is nothing.
     #[serde(borrow, default)]
     results: Option<Vec<&'a RawValue>>,
     #[serde(borrow, default)]
@@ -56,15 +57,30 @@ impl Massive {
         let mut url = join(&self.config.base_url, &format!("/v2/aggs/grouped/locale/us/market/stocks/{date}"))?;
         url.query_pairs_mut().append_pair("adjusted", "false");
         let body = self.get(url, permit).await?;
+        let body = without_nan(&body).unwrap_or(body);
         let read: Results<'_> = serde_json::from_slice(&body).map_err(|cause| self.http.broken("list", &cause))?;
         self.check_status(&read.status, &body)?;
-        let bars = read.results.unwrap_or_default().into_iter().filter_map(|text| {
-            let bar: Grouped<'_> = serde_json::from_str(text.get()).ok()?;
+        let results = read.results.unwrap_or_default();
+        let mut page = DailyPage::default();
+        for text in &results {
+            let Ok(bar) = serde_json::from_str::<Grouped<'_>>(text.get()) else {
+                page.garbled += 1;
+                continue;
+            };
             let symbol = SPELLING.ours(&bar.ticker);
-            universe.position(&symbol)?;
-            DailyBar::from_decimals(symbol.into_owned(), date, [bar.o, bar.h, bar.l, bar.c], bar.v)
-        });
-        Ok(DailyPage { bars: bars.collect(), next: None })
+            if universe.position(&symbol).is_some() {
+                let ohlc = [bar.o, bar.h, bar.l, bar.c];
+                match DailyBar::from_decimals(symbol.into_owned(), date, ohlc, bar.v) {
+                    Some(bar) => page.bars.push(bar),
+                    None => page.garbled += 1,
+                }
+            }
+        }
+        if page.garbled == results.len() {
+            // Nothing at all, or nothing that is a bar: of a day on which there was trading that is no answer.
+            return Err(FetchError::Fail(format!("massive: there are no bars of {date}, which is a session")));
+        }
+        Ok(page)
     }
 
     async fn executions(&self, since: NaiveDate, page: Option<&str>, permit: &Permit) -> Result<SplitPage, FetchError> {
@@ -86,7 +102,9 @@ impl Massive {
             let symbol = SPELLING.ours(&split.ticker).into_owned();
             Split::from_decimals(symbol, split.execution_date, split.split_to, split.split_from)
         });
-        Ok(SplitPage { splits: splits.collect(), next: read.next_url.and_then(|next| cursor_of(&next)) })
+        let splits: Vec<Split> = splits.collect();
+        let reached = splits.iter().map(|split| split.date).max();
+        Ok(SplitPage { splits, next: read.next_url.and_then(|next| cursor_of(&next)), reached })
     }
 }
 

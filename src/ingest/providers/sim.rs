@@ -159,7 +159,7 @@ impl Past for SimulatedExchange {
                     }
                 }
             }
-            Ok(DailyPage { bars, next: None })
+            Ok(DailyPage { bars, ..DailyPage::default() })
         })
     }
 

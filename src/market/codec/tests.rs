@@ -169,21 +169,18 @@ fn bars_of_points_have_what_was_traded_between_them() {
         bars.iter().map(line).collect::<Vec<_>>().join("\n")
     };
     insta::assert_snapshot!(shown(quarter_hours(&points, hours)), @"
-    -30 900 900 900 900 Some(0)
     +0 1000 1040 1000 1040 Some(145)
     +15 990 990 990 990 None
     +30 1010 1010 1010 1010 Some(250)
-    +45 1020 1020 1020 1020 Some(600)
-    +60 2000 2000 2000 2000 Some(100)
+    +45 1020 1020 1020 1020 Some(700)
     ");
     // Whoever comes in mid-session does not know what was traded before.
     insta::assert_snapshot!(shown(quarter_hours(&points[4..], hours)), @"
     +30 1010 1010 1010 1010 Some(0)
-    +45 1020 1020 1020 1020 Some(600)
-    +60 2000 2000 2000 2000 Some(100)
+    +45 1020 1020 1020 1020 Some(700)
     ");
-    insta::assert_snapshot!(shown(daily(&points, hours, None).into_iter().collect()), @"+0 1000 1040 990 1020 Some(1100)");
-    assert_eq!(daily(&points[..1], hours, None), None, "nothing was quoted in its hours");
+    insta::assert_snapshot!(shown(daily(&points, hours, None, None).into_iter().collect()), @"+0 1000 1040 990 1020 Some(1100)");
+    assert_eq!(daily(&points[..1], hours, None, None), None, "nothing was quoted in its hours");
     let at = DateTime::from_timestamp(points[5].at, 0).unwrap();
     let price = |units| Some(Price::from_units(units));
     let last = Quote {
@@ -198,7 +195,13 @@ fn bars_of_points_have_what_was_traded_between_them() {
         volume: Some(1_000),
         flags: QuoteFlags::default(),
     };
-    insta::assert_snapshot!(shown(daily(&points, hours, Some(&last)).into_iter().collect()), @"+0 1005 1050 980 1020 Some(1100)");
+    insta::assert_snapshot!(shown(daily(&points, hours, Some(&last), None).into_iter().collect()), @"+0 1005 1050 980 1020 Some(1100)");
     let of_yesterday = Quote { at: at - TimeDelta::days(1), ..last };
-    assert_eq!(daily(&points, hours, Some(&of_yesterday)), daily(&points, hours, None));
+    assert_eq!(daily(&points, hours, Some(&of_yesterday), None), daily(&points, hours, None, None));
+    // Made again, with one more point, when the quote is of another session: what it had said is not lost.
+    let made = daily(&points, hours, Some(&last), None);
+    assert_eq!(daily(&points, hours, None, made.as_ref()), made, "done again it changes nothing");
+    let late = [&points[..3], &[point(30, 1_060, Some(300))], &points[4..]].concat();
+    let again = daily(&late, hours, Some(&of_yesterday), made.as_ref());
+    insta::assert_snapshot!(shown(again.into_iter().collect()), @"+0 1005 1060 980 1020 Some(1100)");
 }

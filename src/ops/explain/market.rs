@@ -1,10 +1,10 @@
 //! What the market is doing, and what that says of the data where nothing is wrong.
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
 
-use super::{Code, Facts};
+use super::{Code, Facts, Published};
 use crate::calendar::{Calendar, DayKind, Phase};
 
 /// What the calendar says of an instant.
@@ -30,6 +30,18 @@ pub struct MarketNow {
     pub closes_early: bool,
     /// Why that session is not as usual.
     pub session_reason: Option<String>,
+}
+
+/// The closing auction prints a little after the close.
+const AUCTION: TimeDelta = TimeDelta::minutes(1);
+
+impl Published {
+    /// Whether the quotes are those of the close: the source was asked when it had them, and what it said is of the end of the session
+    /// and not of after hours.
+    fn is_of_close(&self, close: DateTime<Utc>) -> bool {
+        let asked = self.slot >= close + self.lag;
+        asked && self.as_of <= close + AUCTION && self.as_of + (self.tolerated - self.lag) >= close
+    }
 }
 
 impl MarketNow {
@@ -72,12 +84,10 @@ pub(super) fn state(facts: &Facts) -> (Code, String, Option<DateTime<Utc>>) {
     };
     let (code, sentence, since) = told;
     let quotes = facts.published.as_ref().map(|published| {
-        let close = market.session_close.filter(|close| published.as_of <= *close);
-        match close {
-            Some(close) if published.as_of + published.tolerated >= close => {
-                "; the quotes are those of the close".to_owned()
-            }
-            _ => format!("; the newest quote is of {}", local(published.as_of, facts.zone)),
+        if market.session_close.is_some_and(|close| published.is_of_close(close)) {
+            "; the quotes are those of the close".to_owned()
+        } else {
+            format!("; the newest quote is of {}", local(published.as_of, facts.zone))
         }
     });
     (code, format!("{sentence}{}", quotes.unwrap_or_default()), since)

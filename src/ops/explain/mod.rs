@@ -65,6 +65,8 @@ pub struct Published {
     pub tolerated: TimeDelta,
     /// Its source has closing prices only.
     pub closes_only: bool,
+    /// How long after the close it has those of the close.
+    pub lag: TimeDelta,
     /// Symbols that were to be quoted.
     pub expected: u32,
     /// Symbols that were.

@@ -26,6 +26,7 @@ fn case(now: &str, as_of: &str) -> Case {
         age_in_market_time: calendar.open_time_between(as_of, now),
         tolerated: TimeDelta::seconds(360),
         closes_only: false,
+        lag: TimeDelta::zero(),
         expected: 600,
         fresh: 600,
     };
@@ -53,6 +54,14 @@ fn case(now: &str, as_of: &str) -> Case {
         store: None,
     };
     Case { facts, calendar }
+}
+
+/// The same after a close at a full hour, with the cycle five minutes later.
+fn closed(now: &str, as_of: &str) -> Case {
+    case(now, as_of).with(|facts| {
+        let published = facts.published.as_mut().unwrap();
+        published.slot = published.as_of + TimeDelta::seconds(310);
+    })
 }
 
 impl Case {
@@ -101,6 +110,30 @@ impl Case {
 }
 
 #[test]
+fn quotes_are_called_those_of_the_close_only_where_they_are() {
+    let said = |as_of: &str, slot: &str, lag_minutes: i64| {
+        let case = case("2026-11-25T22:00:00Z", as_of).with(|facts| {
+            let published = facts.published.as_mut().unwrap();
+            published.slot = instant(slot);
+            published.lag = TimeDelta::minutes(lag_minutes);
+            published.tolerated += published.lag;
+        });
+        let told = case.told();
+        told.rsplit("; ").next().unwrap().trim().to_owned()
+    };
+    let of_close = "the quotes are those of the close";
+    assert_eq!(said("2026-11-25T20:59:50Z", "2026-11-25T21:05:00Z", 0), of_close);
+    assert_eq!(said("2026-11-25T21:00:04Z", "2026-11-25T21:05:00Z", 0), of_close, "the auction prints after the close");
+    assert_eq!(said("2026-11-25T20:59:50Z", "2026-11-25T21:20:00Z", 15), of_close);
+    let quoted = |at: &str| format!("the newest quote is of Wed 2026-11-25 {at} EST");
+    // The cycle of the close is yet to come, or came too early for a source that lags; after hours it is another price.
+    assert_eq!(said("2026-11-25T20:56:50Z", "2026-11-25T20:57:00Z", 0), quoted("15:56"));
+    assert_eq!(said("2026-11-25T20:50:00Z", "2026-11-25T21:05:00Z", 15), quoted("15:50"));
+    assert_eq!(said("2026-11-25T20:50:00Z", "2026-11-25T21:05:00Z", 0), quoted("15:50"));
+    assert_eq!(said("2026-11-25T21:04:50Z", "2026-11-25T21:05:00Z", 0), quoted("16:04"));
+}
+
+#[test]
 fn what_the_market_does_is_told_in_its_own_time() {
     let wednesday_close = "2026-11-25T20:59:50Z";
     let friday_close = "2026-11-27T17:59:50Z";
@@ -109,15 +142,15 @@ fn what_the_market_does_is_told_in_its_own_time() {
         case("2026-11-25T14:31:00Z", "2026-11-24T20:59:50Z")
             .with(|facts| facts.next_slot = Some(instant("2026-11-25T14:33:00Z")))
             .told(),
-        case("2026-11-25T22:00:00Z", wednesday_close).told(),
-        case(&format!("{THURSDAY}T15:00:00Z"), wednesday_close).told(),
-        case(&format!("{FRIDAY}T13:00:00Z"), wednesday_close).told(),
+        closed("2026-11-25T22:00:00Z", wednesday_close).told(),
+        closed(&format!("{THURSDAY}T15:00:00Z"), wednesday_close).told(),
+        closed(&format!("{FRIDAY}T13:00:00Z"), wednesday_close).told(),
         case(&format!("{FRIDAY}T17:00:00Z"), "2026-11-27T16:59:50Z").told(),
         // Ten minutes after a half day's close, and the whole weekend after it, nothing is stale.
-        case(&format!("{FRIDAY}T18:10:00Z"), friday_close).told(),
-        case("2026-11-28T15:00:00Z", friday_close).told(),
-        case("2026-11-30T14:00:00Z", friday_close).told(),
-        case("2025-01-09T15:00:00Z", "2025-01-08T20:59:50Z").told(),
+        closed(&format!("{FRIDAY}T18:10:00Z"), friday_close).told(),
+        closed("2026-11-28T15:00:00Z", friday_close).told(),
+        closed("2026-11-30T14:00:00Z", friday_close).told(),
+        closed("2025-01-09T15:00:00Z", "2025-01-08T20:59:50Z").told(),
     ];
     insta::assert_snapshot!(told.concat(), @"
     fresh fresh, since 25 14:59: the market is open and the newest quote is 30 s old; 600 of 600 symbols are fresh
