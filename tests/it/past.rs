@@ -34,7 +34,7 @@ struct Massive {
 
 type Shared = Arc<Mutex<Massive>>;
 
-/// Until the close a share costs 100 and a cent more each minute; after hours 150.
+/// Until the close a share costs 100 and a cent more each minute; after hours 110.
 fn massive(asked: &Asked, state: &Shared) -> Answer {
     let state = state.lock().unwrap();
     if let Some(date) = asked.path.strip_prefix(GROUPED) {
@@ -66,9 +66,9 @@ fn massive(asked: &Asked, state: &Shared) -> Answer {
     let until_close = (now - close.with_day_of(now)).num_minutes();
     let (price, volume) = match until_close {
         ..=0 => {
-            (100.0 + f64::from(i32::try_from(390 + until_close).unwrap()) / 100.0, 1_000 + (390 + until_close) * 10)
+            (100.0 + f64::from(i32::try_from(390 + until_close).unwrap()) / 100.0, ((390 + until_close) * 10).max(0))
         }
-        _ => (150.0, 9_000),
+        _ => (110.0, 9_000),
     };
     let nanoseconds = (now - TimeDelta::seconds(2)).timestamp_nanos_opt().unwrap();
     Answer::ok(json!({"status": "OK", "tickers": [{
@@ -144,7 +144,7 @@ async fn the_close_is_the_providers_whatever_is_traded_after_hours(engine: Engin
     let (_, why) = running.get("/api/v1/ingest/why").await;
     assert!(why["sentence"].as_str().unwrap().ends_with("the newest quote is of Mon 2027-03-15 16:04 EDT"), "{why}");
     // Until the provider says so nobody knows what the auction came to.
-    assert_eq!(monday(&running, "1d").await[0]["close"], 103.86);
+    assert_eq!(monday(&running, "1d").await[0]["close"], 103.87);
     let report = roll_up(&world, &running, "2027-03-15T20:30:00Z").await;
     assert_eq!(report["daily_bars"], 1, "{report}");
     let official = |close: f64| json!([{"date": "2027-03-15", "open": 99.0, "high": 120.0, "low": 90.0, "close": close, "volume": 9_000}]);
@@ -153,7 +153,7 @@ async fn the_close_is_the_providers_whatever_is_traded_after_hours(engine: Engin
     let last = quarters.last().unwrap();
     assert_eq!(
         (&last["at"], &last["close"]),
-        (&json!("2027-03-15T19:45:00Z"), &json!(103.86)),
+        (&json!("2027-03-15T19:45:00Z"), &json!(103.87)),
         "no bar after the close"
     );
     let volumes: i64 = quarters.iter().map(|bar| bar["volume"].as_i64().unwrap()).sum();
