@@ -102,7 +102,9 @@ async fn a_call_that_is_slower_than_its_cycle_is_made_a_second_time() {
         assert_eq!(fetched.faults, Vec::<String>::new());
         assert!(fetched.hedged <= 4 && (fetched.hedged > 0) == (percent > 0), "{} second copies", fetched.hedged);
         assert_eq!(fetched.requests, 80 + fetched.hedged);
-        assert_eq!(host.calls() - before, fetched.requests as usize);
+        // A copy may be dropped before it has come to the host.
+        let came = host.calls() - before;
+        assert!((80..=fetched.requests as usize).contains(&came), "{came} of {}", fetched.requests);
     }
 }
 
