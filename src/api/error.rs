@@ -16,6 +16,7 @@ pub struct Problem {
     detail: String,
     retry_after_seconds: Option<u64>,
     mistakes: Vec<Mistake>,
+    instead: &'static [&'static str],
 }
 
 #[derive(Serialize)]
@@ -32,12 +33,15 @@ struct Body<'a> {
     success: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[&str]>::is_empty")]
+    available_endpoints: &'a [&'static str],
 }
 
 impl Problem {
     /// A problem with a code that stays the same in every version.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), retry_after_seconds: None, mistakes: Vec::new() }
+        let detail = detail.into();
+        Self { status, code, detail, retry_after_seconds: None, mistakes: Vec::new(), instead: &[] }
     }
 
     /// What was asked for does not exist.
@@ -60,6 +64,12 @@ impl Problem {
     pub fn too_many(code: &'static str, detail: impl Into<String>, retry_after_seconds: u64) -> Self {
         let retry_after_seconds = Some(retry_after_seconds);
         Self { retry_after_seconds, ..Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail) }
+    }
+
+    /// Names what could be asked instead, to the old clients, who look for it in `available_endpoints`.
+    #[must_use]
+    pub fn instead(self, paths: &'static [&'static str]) -> Self {
+        Self { instead: paths, ..self }
     }
 
     /// The problem in any error of the framework.
@@ -115,6 +125,7 @@ impl Problem {
             mistakes: &self.mistakes,
             success: legacy.then_some(false),
             error: legacy.then_some(&*self.detail),
+            available_endpoints: if legacy { self.instead } else { &[] },
         };
         let mut response = Response::builder()
             .status(self.status)

@@ -10,7 +10,7 @@ use super::App;
 use super::cached;
 use super::error::Problem;
 use crate::ingest::Published;
-use crate::market::{self, Bodies, Body, ListQuery, Ranking};
+use crate::market::{self, Bodies, Body, LONGEST_RANKING, ListQuery, Ranking};
 
 /// How soon a client may ask again while there is no data yet.
 const RETRY_WITHOUT_DATA_SECONDS: u64 = 5;
@@ -67,7 +67,6 @@ hot_handlers! {
 pub fn list(app: Data<&Arc<App>>, request: &Request) -> Result<Response> {
     let pairs = query_pairs(request.uri());
     let query = ListQuery::parse(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    let query = query.map_err(|fault| bad_parameter(&fault.to_string()))?;
     let published = published(&app)?;
     let body = market::list(&published.snapshot, &published.meta, &query);
     Ok(cached::respond(request.headers(), &published, &body, app.clock.now()))
@@ -77,7 +76,7 @@ pub fn list(app: Data<&Arc<App>>, request: &Request) -> Result<Response> {
 #[handler]
 pub fn search(app: Data<&Arc<App>>, request: &Request) -> Result<Response> {
     let pairs = query_pairs(request.uri());
-    let q = pairs.iter().find(|(name, _)| name == "q").map(|(_, value)| value.trim()).unwrap_or_default();
+    let q = last(&pairs, "q").map(str::trim).unwrap_or_default();
     if q.is_empty() {
         return Err(bad_parameter("q is missing; write ?q=TEXT").into());
     }
@@ -99,7 +98,7 @@ macro_rules! ranking_handlers {
 }
 
 ranking_handlers! {
-    /// The largest rises; `limit` 1 to 100, 10 if not given.
+    /// The largest rises; `limit` 1 to 100 (the nearest of them), 10 where none is given that can be read.
     top_gainers => TopGainers, top_gainers,
     /// The largest falls.
     top_losers => TopLosers, top_losers,
@@ -109,9 +108,8 @@ ranking_handlers! {
 
 fn ranking(app: &App, request: &Request, which: Ranking, default: Hot) -> Result<Response> {
     let pairs = query_pairs(request.uri());
-    let Some((_, limit)) = pairs.iter().find(|(name, _)| name == "limit") else { return hot(app, request, default) };
-    let limit = limit.parse().ok().filter(|limit| (1..=100).contains(limit));
-    let limit = limit.ok_or_else(|| bad_parameter("limit must be a whole number from 1 to 100"))?;
+    let limit = last(&pairs, "limit").and_then(|limit| market::nearest(limit.trim(), 1..=LONGEST_RANKING));
+    let Some(limit) = limit else { return hot(app, request, default) };
     let published = published(app)?;
     let body = market::ranking(&published.snapshot, &published.statistics, &published.meta, which, limit);
     Ok(cached::respond(request.headers(), &published, &body, app.clock.now()))
@@ -122,7 +120,8 @@ fn ranking(app: &App, request: &Request, which: Ranking, default: Hot) -> Result
 pub fn stock(app: Data<&Arc<App>>, Path(symbol): Path<String>, request: &Request) -> Result<Response> {
     let published = published(&app)?;
     let points = |symbol: &str| app.market.history().today(symbol).1;
-    let body = market::stock(&published.snapshot, &published.meta, &symbol, points);
+    let age = |at| app.calendar.load().open_time_between(at, published.meta.rendered_at);
+    let body = market::stock(&published.snapshot, &published.meta, &symbol, age, points);
     let body = body.ok_or_else(|| no_such_stock(&symbol))?;
     Ok(cached::respond(request.headers(), &published, &body, app.clock.now()))
 }
@@ -135,11 +134,19 @@ pub fn realtime(app: Data<&Arc<App>>, Path(symbol): Path<String>, request: &Requ
     Ok(cached::respond(request.headers(), &published, &body, app.clock.now()))
 }
 
+/// What a client of the older paths is told to ask instead of a stock that there is not.
+const INSTEAD: &[&str] = &["/api/stocks/", "/api/stocks/search/"];
+
 /// 404 `not_found`.
 pub fn no_such_stock(symbol: &str) -> Problem {
     let shown: String = symbol.chars().filter(|c| c.is_ascii_graphic()).take(16).collect();
     let shown = if shown.is_empty() { "this symbol" } else { &*shown };
-    Problem::not_found(format!("{shown} is not in the universe, or has not been quoted yet"))
+    Problem::not_found(format!("{shown} is not in the universe, or has not been quoted yet")).instead(INSTEAD)
+}
+
+/// The value of a parameter; of one that is given twice the last, as these paths always had it.
+fn last<'a>(pairs: &'a [(String, String)], wanted: &str) -> Option<&'a str> {
+    pairs.iter().rev().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
 }
 
 fn bad_parameter(detail: &str) -> Problem {

@@ -1,17 +1,20 @@
 //! The answers that are asked for most, rendered once a cycle.
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
-use super::rows::{Active, Mover, Ranked, rows};
-use super::{Body, MarketPast, Meta, Ranking, SectorStatistics, Snapshot, StateId, Statistics, v1};
+use super::rows::{Active, Leader, MostTraded, Mover, Ranked, Unknown, rows};
+use super::{Body, Listing, MarketPast, Meta, Quote, Ranking, SectorStatistics, Snapshot, StateId, Statistics, v1};
 
 /// Rows of each list in the statistics.
 const OVERVIEW_ROWS: usize = 5;
 
 /// Rows of a ranking where the client names no limit, and of each list of what is trending.
 pub const DEFAULT_RANKING_ROWS: usize = 10;
+
+/// How old a quote may be to count as a recent update.
+const RECENT: TimeDelta = TimeDelta::hours(24);
 
 /// The hot answers of one published state.
 #[derive(Debug, Clone)]
@@ -38,7 +41,7 @@ pub struct Bodies {
     pub event: Bytes,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Clone, Copy)]
 struct Overview {
     total_stocks: usize,
     nyse_stocks: usize,
@@ -79,14 +82,42 @@ struct Trending<'a> {
     meta: &'a Meta,
 }
 
+/// The counts stand in the overview and beside it: clients of both kinds are out there.
 #[derive(Serialize)]
 struct Counts<'a> {
     success: bool,
+    market_overview: OverviewWithShares,
+    top_performers: TopPerformers<'a>,
+    subscriptions: Subscriptions,
     #[serde(flatten)]
     overview: Overview,
     sectors: &'a [SectorStatistics],
+    timestamp: DateTime<Utc>,
     last_updated: DateTime<Utc>,
     meta: &'a Meta,
+}
+
+#[derive(Serialize)]
+struct OverviewWithShares {
+    #[serde(flatten)]
+    now: Overview,
+    /// Of all, to one place.
+    gainer_percentage: f64,
+    /// Symbols with a quote of the last 24 hours.
+    recent_updates: usize,
+}
+
+#[derive(Serialize)]
+struct TopPerformers<'a> {
+    top_gainer: Option<Leader<'a>>,
+    top_loser: Option<Leader<'a>>,
+    most_active: Option<MostTraded<'a>>,
+}
+
+/// Who reads the site's letters is not known here.
+#[derive(Serialize)]
+struct Subscriptions {
+    active_count: Unknown,
 }
 
 #[derive(Serialize)]
@@ -117,7 +148,7 @@ impl Bodies {
             top_losers: default(Ranking::TopLosers),
             most_active: default(Ranking::MostActive),
             trending: trending(snapshot, statistics, meta).compressed(),
-            statistics: counts(statistics, meta).compressed(),
+            statistics: counts(snapshot, statistics, meta).compressed(),
             total_tickers: Body::render(&TotalTickers { success: true, total_tickers: statistics.total_stocks, meta })
                 .compressed(),
             gainers_losers: Body::render(&GainersLosers {
@@ -170,9 +201,45 @@ fn trending(snapshot: &Snapshot, statistics: &Statistics, meta: &Meta) -> Body {
     })
 }
 
-fn counts(statistics: &Statistics, meta: &Meta) -> Body {
-    let sectors = &statistics.sectors;
-    Body::render(&Counts { success: true, overview: overview(statistics), sectors, last_updated: meta.as_of, meta })
+fn counts(snapshot: &Snapshot, statistics: &Statistics, meta: &Meta) -> Body {
+    let overview = overview(statistics);
+    let quotes = &snapshot.quotes;
+    let recent = meta.rendered_at - RECENT;
+    let recently = |index: &usize| quotes.at(*index).is_some_and(|at| at >= recent);
+    Body::render(&Counts {
+        success: true,
+        market_overview: OverviewWithShares {
+            now: overview,
+            gainer_percentage: percentage(overview.gainers, overview.total_stocks),
+            recent_updates: quotes.quoted().filter(recently).count(),
+        },
+        top_performers: TopPerformers {
+            top_gainer: leader(snapshot, statistics, Ranking::TopGainers, Leader::of),
+            top_loser: leader(snapshot, statistics, Ranking::TopLosers, Leader::of),
+            most_active: leader(snapshot, statistics, Ranking::MostActive, MostTraded::of),
+        },
+        subscriptions: Subscriptions { active_count: Unknown::default() },
+        overview,
+        sectors: &statistics.sectors,
+        timestamp: meta.as_of,
+        last_updated: meta.as_of,
+        meta,
+    })
+}
+
+/// The first of a ranking.
+fn leader<'a, T>(
+    snapshot: &'a Snapshot,
+    statistics: &Statistics,
+    which: Ranking,
+    row: fn(&'a Listing, &Quote) -> T,
+) -> Option<T> {
+    rows(snapshot, first(statistics.ranked(which), 1), row).pop()
+}
+
+/// To one place; 0 of nothing.
+fn percentage(part: usize, whole: usize) -> f64 {
+    if whole == 0 { 0.0 } else { (part as f64 / whole as f64 * 1e3).round() / 10.0 }
 }
 
 /// The first `limit` of one ranking, under the name of the ranking. No more are kept than [`super::LONGEST_RANKING`].

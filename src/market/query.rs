@@ -1,15 +1,102 @@
-//! Lists of stocks: filtered, sorted, paged, searched. All from memory; ten thousand symbols take a fraction of a millisecond.
+//! Lists of stocks: filtered, sorted, paged. All from memory; ten thousand symbols take a fraction of a millisecond.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::rows::{Stock, known, quoted};
-use super::{Body, Column, Columns, Listing, Meta, Price, Range, Snapshot};
+use super::rows::{Stock, volume_ratio};
+use super::{Body, Column, Columns, Listing, Meta, Range, Snapshot};
 
-/// The most results of a search.
-const MOST_RESULTS: usize = 50;
+/// Rows of a page where the client names no number that can be read, as it always was.
+const USUAL_ROWS: usize = 50;
+
+/// The most rows of a page.
+const MOST_ROWS: usize = 100;
+
+/// The largest offset.
+const LARGEST_OFFSET: usize = 1_000_000;
+
+/// What clients of the older paths bound, and where that is found. A bound is written `min_price` or `price_min`.
+const BOUNDED: [(&str, Bounded); 18] = [
+    ("price", Bounded::By(Column::Price)),
+    ("volume", Bounded::By(Column::Volume)),
+    ("change", Bounded::By(Column::ChangePercent)),
+    ("change_percent", Bounded::By(Column::ChangePercent)),
+    ("bid_price", Bounded::By(Column::Bid)),
+    ("ask_price", Bounded::By(Column::Ask)),
+    ("week_52_low", Bounded::By(Column::YearLow)),
+    ("week_52_high", Bounded::By(Column::YearHigh)),
+    ("avg_volume_3mon", Bounded::By(Column::AverageVolume)),
+    ("dvav", Bounded::ByVolumeRatio),
+    ("market_cap", Bounded::ByNothing),
+    ("pe", Bounded::ByNothing),
+    ("pe_ratio", Bounded::ByNothing),
+    ("dividend_yield", Bounded::ByNothing),
+    ("earnings_per_share", Bounded::ByNothing),
+    ("book_value", Bounded::ByNothing),
+    ("price_to_book", Bounded::ByNothing),
+    ("one_year_target", Bounded::ByNothing),
+];
+
+/// What a list can be sorted by, under all the names that clients know.
+#[rustfmt::skip]
+const SORTED: [(&str, SortBy); 30] = [
+    ("ticker", SortBy::Symbol),
+    ("symbol", SortBy::Symbol),
+    ("price", SortBy::Column(Column::Price)),
+    ("current_price", SortBy::Column(Column::Price)),
+    ("volume", SortBy::Column(Column::Volume)),
+    ("volume_today", SortBy::Column(Column::Volume)),
+    ("change", SortBy::Column(Column::Change)),
+    ("price_change", SortBy::Column(Column::Change)),
+    ("price_change_today", SortBy::Column(Column::Change)),
+    ("change_percent", SortBy::Column(Column::ChangePercent)),
+    ("price_change_percent", SortBy::Column(Column::ChangePercent)),
+    ("price_change_week", SortBy::Column(Column::ChangeWeek)),
+    ("price_change_month", SortBy::Column(Column::ChangeMonth)),
+    ("price_change_year", SortBy::Column(Column::ChangeYear)),
+    ("days_low", SortBy::Column(Column::Low)),
+    ("days_high", SortBy::Column(Column::High)),
+    ("bid_price", SortBy::Column(Column::Bid)),
+    ("ask_price", SortBy::Column(Column::Ask)),
+    ("week_52_low", SortBy::Column(Column::YearLow)),
+    ("week_52_high", SortBy::Column(Column::YearHigh)),
+    ("avg_volume_3mon", SortBy::Column(Column::AverageVolume)),
+    ("dvav", SortBy::VolumeRatio),
+    ("last_updated", SortBy::LastUpdated),
+    ("market_cap", SortBy::Nothing),
+    ("pe_ratio", SortBy::Nothing),
+    ("dividend_yield", SortBy::Nothing),
+    ("earnings_per_share", SortBy::Nothing),
+    ("book_value", SortBy::Nothing),
+    ("price_to_book", SortBy::Nothing),
+    ("one_year_target", SortBy::Nothing),
+];
+
+/// The names of what can be bounded.
+pub const BOUNDED_NAMES: [&str; BOUNDED.len()] = {
+    let mut names = [""; BOUNDED.len()];
+    let mut place = 0;
+    while place < names.len() {
+        names[place] = BOUNDED[place].0;
+        place += 1;
+    }
+    names
+};
+
+/// The names of what a list can be sorted by.
+pub const SORTED_NAMES: [&str; SORTED.len()] = {
+    let mut names = [""; SORTED.len()];
+    let mut place = 0;
+    while place < names.len() {
+        names[place] = SORTED[place].0;
+        place += 1;
+    }
+    names
+};
 
 /// What a client wants listed.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,9 +108,40 @@ pub struct ListQuery {
     sector: Option<String>,
     category: Option<Category>,
     ranges: Vec<Range>,
-    /// By the symbol where no column is named.
-    sort_by: Option<Column>,
+    /// Of the volume, in shares of the usual one.
+    volume_ratio: Bounds,
+    /// Of what no source tells.
+    unknown: Bounds,
+    sort_by: SortBy,
     descending: bool,
+    /// What is heeded, as the client wrote it.
+    applied: BTreeMap<String, String>,
+}
+
+/// Where the number is that a client bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bounded {
+    By(Column),
+    ByVolumeRatio,
+    /// No source tells it: a bound of it holds for no stock.
+    ByNothing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SortBy {
+    Symbol,
+    Column(Column),
+    VolumeRatio,
+    LastUpdated,
+    /// Known of no stock, so that all are alike.
+    Nothing,
+}
+
+/// Both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Bounds {
+    least: Option<f64>,
+    most: Option<f64>,
 }
 
 /// A listing that the filters admit: its index, and what it is sorted by.
@@ -32,77 +150,118 @@ struct Candidate {
     index: usize,
 }
 
-/// The older word for a filter: a direction, or a sector.
+/// The older word for a filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Category {
     Gainers,
     Losers,
+    /// Traded at all.
+    HighVolume,
+    /// By what no source tells.
+    Capitalisation,
     Sector(String),
 }
 
-/// A parameter that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{parameter}: {message}")]
-pub struct QueryError {
-    /// Its name.
-    pub parameter: String,
-    /// What is wrong, and what would be right.
-    pub message: String,
+impl Bounds {
+    /// What is not known is within no bounds.
+    fn hold(self, value: Option<f64>) -> bool {
+        match self {
+            Self { least: None, most: None } => true,
+            Self { least, most } => value
+                .is_some_and(|value| least.is_none_or(|least| value >= least) && most.is_none_or(|most| value <= most)),
+        }
+    }
+
+    fn set(&mut self, least: bool, bound: f64) {
+        let end = if least { &mut self.least } else { &mut self.most };
+        *end = Some(bound);
+    }
+}
+
+impl Category {
+    fn named(value: &str) -> Self {
+        match value.to_lowercase().as_str() {
+            "gainers" => Self::Gainers,
+            "losers" => Self::Losers,
+            "high_volume" => Self::HighVolume,
+            "large_cap" | "small_cap" => Self::Capitalisation,
+            sector => Self::Sector(sector.to_owned()),
+        }
+    }
 }
 
 impl ListQuery {
-    /// Reads query parameters: `limit` (1 to 100, 20 if not given), `offset`, `search`, `exchange`, `sector`, `category`
-    /// (`gainers`, `losers` or a sector), `min_price`, `max_price`, `min_volume`, `max_volume`, `min_change` and `max_change`
-    /// in percent, `sort_by` and `sort_order`. Unknown ones are ignored, as these paths always did, and so are empty ones,
-    /// which a form sends for what was left blank; one given twice counts the last time.
-    ///
-    /// # Errors
-    /// The first value that cannot be used.
-    pub fn parse<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, QueryError> {
+    /// Reads query parameters as these paths always did: `limit` (at most 100, 50 if not given), `offset`, `search`, `exchange`,
+    /// `sector`, `category` (`gainers`, `losers`, `high_volume`, `large_cap`, `small_cap` or a sector), bounds (`min_price` or
+    /// `price_min`), `sort_by`, and `sort_order` (`desc` if not given). A number that is too large or too small is the nearest that
+    /// can be used; what cannot be read is left out, and so is what is not known and what is empty. One that is given twice counts
+    /// the last time. The answer says in `filters_applied` what was heeded.
+    pub fn parse<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let mut query = Self {
-            limit: 20,
+            limit: USUAL_ROWS,
             offset: 0,
             search: None,
             exchange: None,
             sector: None,
             category: None,
             ranges: Vec::new(),
-            sort_by: None,
+            volume_ratio: Bounds::default(),
+            unknown: Bounds::default(),
+            sort_by: SortBy::Symbol,
             descending: false,
+            applied: BTreeMap::new(),
         };
-        for (parameter, value) in pairs.filter(|(_, value)| !value.trim().is_empty()) {
-            query
-                .set(parameter, value.trim())
-                .map_err(|message| QueryError { parameter: parameter.to_owned(), message })?;
+        let mut order = None;
+        for (parameter, value) in pairs.map(|(parameter, value)| (parameter, value.trim())) {
+            match parameter {
+                _ if value.is_empty() => {}
+                "sort_order" => order = Some(value),
+                _ => query.set(parameter, value),
+            }
         }
-        Ok(query)
+        let is_sorted = query.applied.contains_key("sort_by");
+        query.descending = order.map_or(is_sorted, |order| order == "desc");
+        query.applied.entry("sort_by".to_owned()).or_insert_with(|| "ticker".to_owned());
+        query.applied.insert("sort_order".to_owned(), if query.descending { "desc" } else { "asc" }.to_owned());
+        query
     }
 
-    fn set(&mut self, parameter: &str, value: &str) -> Result<(), String> {
+    fn set(&mut self, parameter: &str, value: &str) {
         match parameter {
-            "limit" => self.limit = whole(value, 1, 100)?,
-            "offset" => self.offset = whole(value, 0, 1_000_000)?,
+            "limit" => return self.limit = nearest(value, 0..=MOST_ROWS).unwrap_or(USUAL_ROWS),
+            "offset" => return self.offset = nearest(value, 0..=LARGEST_OFFSET).unwrap_or(0),
             "search" => self.search = Some(value.to_lowercase()),
             "exchange" => self.exchange = Some(value.to_lowercase()),
             "sector" => self.sector = Some(value.to_lowercase()),
-            "category" => self.category = Some(category(value)?),
-            "min_price" => self.range(Column::Price).set_least(number(value)?),
-            "max_price" => self.range(Column::Price).set_most(number(value)?),
-            "min_volume" => self.range(Column::Volume).set_least(number(value)?),
-            "max_volume" => self.range(Column::Volume).set_most(number(value)?),
-            "min_change" => self.range(Column::ChangePercent).set_least(number(value)?),
-            "max_change" => self.range(Column::ChangePercent).set_most(number(value)?),
-            "sort_by" => self.sort_by = sort_by(value)?,
-            "sort_order" => {
-                self.descending = match value {
-                    "asc" => false,
-                    "desc" => true,
-                    _ => return Err(format!("{value:?} is no order; write asc or desc")),
-                };
-            }
-            _ => {}
+            "category" => self.category = Some(Category::named(value)),
+            "sort_by" => match SORTED.iter().find(|(name, _)| *name == value) {
+                Some((_, by)) => self.sort_by = *by,
+                None => return,
+            },
+            _ => return self.bound(parameter, value),
         }
-        Ok(())
+        self.applied.insert(parameter.to_owned(), value.to_owned());
+    }
+
+    /// `min_price` or `price_min`.
+    fn bound(&mut self, parameter: &str, value: &str) {
+        let least = parameter.strip_prefix("min_").or_else(|| parameter.strip_suffix("_min"));
+        let most = parameter.strip_prefix("max_").or_else(|| parameter.strip_suffix("_max"));
+        let (least, name) = match (least, most) {
+            (Some(name), _) => (true, name),
+            (None, Some(name)) => (false, name),
+            (None, None) => return,
+        };
+        let bounded = BOUNDED.iter().find(|(known, _)| *known == name);
+        let bound = value.parse().ok().filter(|number: &f64| number.is_finite());
+        let Some(((name, bounded), bound)) = bounded.zip(bound) else { return };
+        match bounded {
+            Bounded::By(column) if least => self.range(*column).set_least(bound),
+            Bounded::By(column) => self.range(*column).set_most(bound),
+            Bounded::ByVolumeRatio => self.volume_ratio.set(least, bound),
+            Bounded::ByNothing => self.unknown.set(least, bound),
+        }
+        self.applied.insert(format!("{}_{name}", if least { "min" } else { "max" }), value.to_owned());
     }
 
     /// The range of a column, all of it where none was given yet.
@@ -126,9 +285,26 @@ impl ListQuery {
             None => true,
             Some(Category::Gainers) => direction.is_some_and(|change| change > 0),
             Some(Category::Losers) => direction.is_some_and(|change| change < 0),
+            Some(Category::HighVolume) => quotes.value(Column::Volume, index).is_some_and(|volume| volume > 0),
+            Some(Category::Capitalisation) => false,
             Some(Category::Sector(sector)) => listing.sector.to_lowercase() == *sector,
         };
         found && category && same(&self.sector, &listing.sector) && same(&self.exchange, &listing.exchange)
+    }
+
+    fn within(&self, quotes: &Columns, index: usize) -> bool {
+        self.ranges.iter().all(|range| range.holds(quotes, index))
+            && self.volume_ratio.hold(volume_ratio(quotes, index))
+            && self.unknown.hold(None)
+    }
+
+    fn key(&self, quotes: &Columns, index: usize) -> Option<i64> {
+        match self.sort_by {
+            SortBy::Symbol | SortBy::Nothing => None,
+            SortBy::Column(column) => quotes.value(column, index),
+            SortBy::VolumeRatio => volume_ratio(quotes, index).map(|ratio| (ratio * 1e4).round() as i64),
+            SortBy::LastUpdated => quotes.at(index).map(|at| at.timestamp_micros()),
+        }
     }
 
     /// What is not known sorts last in either direction; what is alike stays in order of the symbols.
@@ -139,7 +315,7 @@ impl ListQuery {
             (None, Some(_)) => Ordering::Greater,
             (Some(a), Some(b)) if self.descending => b.cmp(&a).then(symbols),
             (Some(a), Some(b)) => a.cmp(&b).then(symbols),
-            (None, None) if self.descending && self.sort_by.is_none() => symbols.reverse(),
+            (None, None) if self.descending && self.sort_by == SortBy::Symbol => symbols.reverse(),
             (None, None) => symbols,
         }
     }
@@ -154,59 +330,44 @@ impl ListQuery {
         found.sort_unstable_by(|a, b| self.compare(a, b));
         found.iter().skip(self.offset).map(|candidate| candidate.index).collect()
     }
-}
 
-pub(super) fn whole(value: &str, least: usize, most: usize) -> Result<usize, String> {
-    let parsed = value.parse().ok().filter(|number| (least..=most).contains(number));
-    parsed.ok_or_else(|| format!("{value:?} is not a whole number from {least} to {most}; write one, or leave it out"))
-}
-
-pub(super) fn number(value: &str) -> Result<f64, String> {
-    let parsed = value.parse().ok().filter(|number: &f64| number.is_finite());
-    parsed.ok_or_else(|| format!("{value:?} is not a number; write one such as 12.5, or leave it out"))
-}
-
-/// A sector is any text, but the older categories that need what is not known would look like an empty market.
-fn category(value: &str) -> Result<Category, String> {
-    match value.to_lowercase().as_str() {
-        "gainers" => Ok(Category::Gainers),
-        "losers" => Ok(Category::Losers),
-        "high_volume" => Err("\"high_volume\" is no filter here; write sort_by=volume&sort_order=desc".to_owned()),
-        "large_cap" | "small_cap" => Err(format!(
-            "{value:?} cannot be told, no market capitalisation is known; write gainers, losers or a sector"
-        )),
-        sector => Ok(Category::Sector(sector.to_owned())),
+    /// Those that were always told, and what else was heeded.
+    fn filters(&self) -> BTreeMap<&str, Option<&str>> {
+        const UNSET: [&str; 8] = [
+            "min_price",
+            "max_price",
+            "min_volume",
+            "min_market_cap",
+            "max_market_cap",
+            "min_pe",
+            "max_pe",
+            "exchange",
+        ];
+        let unset = UNSET.into_iter().map(|name| (name, None));
+        let empty = ["search", "category"].into_iter().map(|name| (name, Some("")));
+        let applied = self.applied.iter().map(|(name, value)| (name.as_str(), Some(value.as_str())));
+        unset.chain(empty).chain(applied).collect()
     }
 }
 
-fn sort_by(value: &str) -> Result<Option<Column>, String> {
-    match value {
-        "ticker" | "symbol" => Ok(None),
-        "price" | "current_price" => Ok(Some(Column::Price)),
-        "volume" => Ok(Some(Column::Volume)),
-        "change" | "price_change" | "price_change_today" => Ok(Some(Column::Change)),
-        "change_percent" | "price_change_percent" => Ok(Some(Column::ChangePercent)),
-        "price_change_week" => Ok(Some(Column::ChangeWeek)),
-        "price_change_month" => Ok(Some(Column::ChangeMonth)),
-        "price_change_year" => Ok(Some(Column::ChangeYear)),
-        "week_52_low" => Ok(Some(Column::YearLow)),
-        "week_52_high" => Ok(Some(Column::YearHigh)),
-        "avg_volume_3mon" => Ok(Some(Column::AverageVolume)),
-        _ => Err(format!(
-            "{value:?} is nothing to sort by; write ticker, price, volume, change, change_percent, price_change_week, \
-             price_change_month, price_change_year, week_52_low, week_52_high or avg_volume_3mon"
-        )),
-    }
+/// A whole number, or the nearest to it that is within; `None` where it is no number.
+pub fn nearest(value: &str, within: RangeInclusive<usize>) -> Option<usize> {
+    let number: i128 = value.parse().ok()?;
+    usize::try_from(number.clamp(*within.start() as i128, *within.end() as i128)).ok()
 }
 
+/// The rows stand there twice: clients of either generation look for them under another name.
 #[derive(Serialize)]
 struct List<'a> {
     success: bool,
     count: usize,
     total: usize,
+    total_available: usize,
     limit: usize,
     offset: usize,
-    results: Vec<Stock<'a>>,
+    filters_applied: BTreeMap<&'a str, Option<&'a str>>,
+    data: &'a [Stock<'a>],
+    results: &'a [Stock<'a>],
     timestamp: DateTime<Utc>,
     meta: &'a Meta,
 }
@@ -214,93 +375,25 @@ struct List<'a> {
 /// `GET /api/stocks/`: one page of the symbols that have a quote; `total` counts those that the filters admit.
 pub fn list(snapshot: &Snapshot, meta: &Meta, query: &ListQuery) -> Body {
     let quotes = &snapshot.quotes;
-    let within = |index: &usize| query.ranges.iter().all(|range| range.holds(quotes, *index));
-    let admitted = quotes.quoted().filter(within).filter_map(|index| {
+    let admitted = quotes.quoted().filter(|index| query.within(quotes, *index)).filter_map(|index| {
         let listing = snapshot.universe.listings().get(index)?;
-        let key = query.sort_by.and_then(|column| quotes.value(column, index));
-        query.admits(listing, quotes, index).then_some(Candidate { key, index })
+        query.admits(listing, quotes, index).then(|| Candidate { key: query.key(quotes, index), index })
     });
     let found: Vec<Candidate> = admitted.collect();
     let total = found.len();
     let page = query.page(found);
-    let results: Vec<Stock<'_>> = page.iter().filter_map(|index| Stock::at(snapshot, *index)).collect();
+    let rows: Vec<Stock<'_>> = page.iter().filter_map(|index| Stock::at(snapshot, *index)).collect();
     Body::render(&List {
         success: true,
-        count: results.len(),
+        count: rows.len(),
         total,
+        total_available: total,
         limit: query.limit,
         offset: query.offset,
-        results,
+        filters_applied: query.filters(),
+        data: &rows,
+        results: &rows,
         timestamp: meta.as_of,
         meta,
     })
-}
-
-#[derive(Serialize)]
-struct Found<'a> {
-    success: bool,
-    query: &'a str,
-    count: usize,
-    results: Vec<Hit<'a>>,
-    timestamp: DateTime<Utc>,
-    meta: &'a Meta,
-}
-
-#[derive(Serialize)]
-struct Hit<'a> {
-    ticker: &'a str,
-    company_name: Option<&'a str>,
-    current_price: Price,
-    change_percent: Option<f64>,
-    market_cap: Option<()>,
-    exchange: Option<&'a str>,
-    match_type: Match,
-    url: String,
-}
-
-#[derive(Serialize, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[serde(rename_all = "snake_case")]
-enum Match {
-    ExactTicker,
-    TickerPrefix,
-    Ticker,
-    Name,
-}
-
-/// Of what a symbol may hold, only these two mean something else in a path.
-fn url_of(symbol: &str) -> String {
-    format!("/api/stocks/{}/", symbol.replace('/', "%2F").replace('^', "%5E"))
-}
-
-/// `GET /api/stocks/search/?q=`: symbols that have a quote and hold `text` in their symbol or name, however its letters are
-/// written; the best matches first, at most fifty. Empty text finds nothing.
-pub fn search(snapshot: &Snapshot, meta: &Meta, text: &str) -> Body {
-    let text = text.trim();
-    let wanted = text.to_uppercase();
-    let matches = |listing: &Listing| match listing.symbol.find(&wanted) {
-        _ if wanted.is_empty() => None,
-        Some(0) if listing.symbol.len() == wanted.len() => Some(Match::ExactTicker),
-        Some(0) => Some(Match::TickerPrefix),
-        Some(_) => Some(Match::Ticker),
-        None => listing.name.to_uppercase().contains(&wanted).then_some(Match::Name),
-    };
-    let quotes = (0..snapshot.quotes.len()).filter_map(|index| quoted(snapshot, index));
-    let mut hits: Vec<_> = quotes.filter_map(|(listing, quote)| Some((matches(listing)?, listing, quote))).collect();
-    // Stable: within a kind of match the order of the symbols stays.
-    hits.sort_by_key(|(kind, ..)| *kind);
-    hits.truncate(MOST_RESULTS);
-    let results: Vec<Hit<'_>> = hits
-        .into_iter()
-        .map(|(match_type, listing, quote)| Hit {
-            ticker: &listing.symbol,
-            company_name: known(&listing.name),
-            current_price: quote.price,
-            change_percent: quote.change_percent(),
-            market_cap: None,
-            exchange: known(&listing.exchange),
-            match_type,
-            url: url_of(&listing.symbol),
-        })
-        .collect();
-    Body::render(&Found { success: true, query: text, count: results.len(), results, timestamp: meta.as_of, meta })
 }

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::quote::QuoteFlags;
-use super::{Column, Listing, Price, Quote, Snapshot};
+use super::{Column, Columns, Listing, Price, Quote, Snapshot};
 
 /// A row of the gainers and losers of the statistics.
 #[derive(Serialize)]
@@ -24,6 +24,24 @@ pub(super) struct Active<'a> {
     name: Option<&'a str>,
     current_price: Price,
     volume: Option<i64>,
+}
+
+/// The best of a ranking by change.
+#[derive(Serialize)]
+pub(super) struct Leader<'a> {
+    ticker: &'a str,
+    company_name: Option<&'a str>,
+    price_change_percent: Option<f64>,
+    wordpress_url: String,
+}
+
+/// The best of the ranking by volume.
+#[derive(Serialize)]
+pub(super) struct MostTraded<'a> {
+    ticker: &'a str,
+    company_name: Option<&'a str>,
+    volume_today: Option<i64>,
+    wordpress_url: String,
 }
 
 /// A change under all its names.
@@ -45,7 +63,7 @@ pub(super) struct Ranked<'a> {
     change: Change,
     volume: Option<i64>,
     market_cap: Unknown,
-    wordpress_url: Unknown,
+    wordpress_url: String,
 }
 
 /// A row of the list, and most of a single stock. What no source of this daemon says is `null`.
@@ -75,9 +93,12 @@ pub(super) struct Stock<'a> {
     volume: Option<i64>,
     volume_today: Option<i64>,
     avg_volume_3mon: Option<i64>,
-    dvav: Unknown,
+    /// The volume over the average one.
+    dvav: Option<f64>,
+    volume_ratio: Option<f64>,
     shares_available: Unknown,
     market_cap: Unknown,
+    formatted_market_cap: Unknown,
     market_cap_change_3mon: Unknown,
     pe_ratio: Unknown,
     pe_change_3mon: Unknown,
@@ -91,9 +112,13 @@ pub(super) struct Stock<'a> {
     halted: bool,
     refreshed: bool,
     last_updated: DateTime<Utc>,
+    created_at: Unknown,
     formatted_price: String,
     formatted_change: Option<String>,
     formatted_volume: Option<String>,
+    is_gaining: Option<bool>,
+    is_losing: Option<bool>,
+    wordpress_url: String,
 }
 
 /// Always `null`: a field that clients read and no source fills.
@@ -135,6 +160,28 @@ impl<'a> Active<'a> {
     }
 }
 
+impl<'a> Leader<'a> {
+    pub(super) fn of(listing: &'a Listing, quote: &Quote) -> Self {
+        Self {
+            ticker: &listing.symbol,
+            company_name: known(&listing.name),
+            price_change_percent: quote.change_percent(),
+            wordpress_url: page_of(&listing.symbol),
+        }
+    }
+}
+
+impl<'a> MostTraded<'a> {
+    pub(super) fn of(listing: &'a Listing, quote: &Quote) -> Self {
+        Self {
+            ticker: &listing.symbol,
+            company_name: known(&listing.name),
+            volume_today: quote.volume,
+            wordpress_url: page_of(&listing.symbol),
+        }
+    }
+}
+
 impl<'a> Ranked<'a> {
     pub(super) fn of(listing: &'a Listing, quote: &Quote) -> Self {
         Self {
@@ -144,7 +191,7 @@ impl<'a> Ranked<'a> {
             change: Change::of(quote),
             volume: quote.volume,
             market_cap: Unknown::default(),
-            wordpress_url: Unknown::default(),
+            wordpress_url: page_of(&listing.symbol),
         }
     }
 }
@@ -154,11 +201,17 @@ impl<'a> Stock<'a> {
     pub(super) fn at(snapshot: &'a Snapshot, index: usize) -> Option<Self> {
         let (listing, quote) = quoted(snapshot, index)?;
         let before = |column| snapshot.quotes.value(column, index);
-        Some(Self::of(listing, &quote, before))
+        Some(Self::of(listing, &quote, before, volume_ratio(&snapshot.quotes, index)))
     }
 
-    fn of(listing: &'a Listing, quote: &Quote, before: impl Fn(Column) -> Option<i64>) -> Self {
+    fn of(
+        listing: &'a Listing,
+        quote: &Quote,
+        before: impl Fn(Column) -> Option<i64>,
+        volume_ratio: Option<f64>,
+    ) -> Self {
         let unknown = Unknown::default();
+        let change = quote.change().map(Price::units);
         let price = |column| before(column).map(Price::from_units);
         let spread = quote.ask.zip(quote.bid).map(|(ask, bid)| Price::from_units(ask.units() - bid.units()));
         Self {
@@ -184,9 +237,11 @@ impl<'a> Stock<'a> {
             volume: quote.volume,
             volume_today: quote.volume,
             avg_volume_3mon: before(Column::AverageVolume),
-            dvav: unknown,
+            dvav: volume_ratio,
+            volume_ratio,
             shares_available: unknown,
             market_cap: unknown,
+            formatted_market_cap: unknown,
             market_cap_change_3mon: unknown,
             pe_ratio: unknown,
             pe_change_3mon: unknown,
@@ -200,9 +255,13 @@ impl<'a> Stock<'a> {
             halted: quote.flags.contains(QuoteFlags::HALTED),
             refreshed: !quote.flags.contains(QuoteFlags::NOT_REFRESHED),
             last_updated: quote.at,
+            created_at: unknown,
             formatted_price: format!("${}", money(quote.price, quote.price)),
             formatted_change: formatted_change(quote),
             formatted_volume: quote.volume.map(formatted_volume),
+            is_gaining: change.map(|change| change > 0),
+            is_losing: change.map(|change| change < 0),
+            wordpress_url: page_of(&listing.symbol),
         }
     }
 }
@@ -210,6 +269,22 @@ impl<'a> Stock<'a> {
 /// Text that is known; empty text is what is not.
 pub(super) fn known(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
+}
+
+/// A symbol as a part of a path. Of what one may hold, only these two mean something else there.
+pub(super) fn in_path(symbol: &str) -> String {
+    symbol.replace('/', "%2F").replace('^', "%5E")
+}
+
+/// The page of the site about a stock.
+pub(super) fn page_of(symbol: &str) -> String {
+    format!("/stock/{}/", in_path(&symbol.to_lowercase()))
+}
+
+/// The volume of the session over that of a usual one, to four places; `None` where either is not known.
+pub(super) fn volume_ratio(quotes: &Columns, index: usize) -> Option<f64> {
+    let usual = quotes.value(Column::AverageVolume, index).filter(|usual| *usual > 0)?;
+    Some((quotes.value(Column::Volume, index)? as f64 / usual as f64 * 1e4).round() / 1e4)
 }
 
 /// An amount without its sign, in dollars and cents. Of a share below one dollar every place is shown: rounded to cents,

@@ -1,6 +1,6 @@
 //! Everything known of one stock.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use super::rows::{Stock, Unknown, known, quoted};
@@ -19,8 +19,6 @@ struct Detail<'a> {
 struct Data<'a> {
     #[serde(flatten)]
     stock: Stock<'a>,
-    is_gaining: Option<bool>,
-    is_losing: Option<bool>,
     volume_above_average: Option<bool>,
     /// At most 5 % below it.
     price_near_52_week_high: Option<bool>,
@@ -47,6 +45,7 @@ struct Quality {
     has_volume: bool,
     has_market_cap: bool,
     has_pe_ratio: bool,
+    /// Of regular trading, when the state that is shown was rendered: as `age_seconds_market` is.
     last_update_age_minutes: i64,
 }
 
@@ -70,19 +69,22 @@ struct Realtime<'a> {
 /// The most points of one stock.
 const MOST_POINTS: usize = 10;
 
-/// `GET /api/stocks/{ticker}/`; `None` where the symbol is unknown or was never quoted. `points` gives those of a symbol in the session, in
-/// order of their times.
-pub fn stock(snapshot: &Snapshot, meta: &Meta, symbol: &str, points: impl FnOnce(&str) -> Vec<Point>) -> Option<Body> {
+/// `GET /api/stocks/{ticker}/`; `None` where the symbol is unknown or was never quoted. `age` says how much regular trading had passed since
+/// an instant when `meta` was rendered; `points` gives those of a symbol in the session, in order of their times.
+pub fn stock(
+    snapshot: &Snapshot,
+    meta: &Meta,
+    symbol: &str,
+    age: impl FnOnce(DateTime<Utc>) -> TimeDelta,
+    points: impl FnOnce(&str) -> Vec<Point>,
+) -> Option<Body> {
     let index = snapshot.universe.position_ignoring_case(symbol)?;
     let (listing, quote) = quoted(snapshot, index)?;
-    let change = quote.change().map(Price::units);
     let value = |column| snapshot.quotes.value(column, index);
     let range = value(Column::YearLow).zip(value(Column::YearHigh));
     let price_history = history(&points(&listing.symbol), &quote);
     let data = Data {
         stock: Stock::at(snapshot, index)?,
-        is_gaining: change.map(|change| change > 0),
-        is_losing: change.map(|change| change < 0),
         volume_above_average: quote.volume.zip(value(Column::AverageVolume)).map(|(now, usual)| now > usual),
         price_near_52_week_high: range.map(|(_, high)| in_hundredths(quote.price) >= i128::from(high) * 95),
         price_near_52_week_low: range.map(|(low, _)| in_hundredths(quote.price) <= i128::from(low) * 105),
@@ -94,7 +96,7 @@ pub fn stock(snapshot: &Snapshot, meta: &Meta, symbol: &str, points: impl FnOnce
             has_volume: quote.volume.is_some(),
             has_market_cap: false,
             has_pe_ratio: false,
-            last_update_age_minutes: (meta.rendered_at - quote.at).num_minutes().max(0),
+            last_update_age_minutes: age(quote.at).num_minutes().max(0),
         },
     };
     Some(Body::render(&Detail { success: true, data, timestamp: meta.as_of, meta }))

@@ -1,6 +1,6 @@
 //! What a client sees of a small market.
 
-use chrono::TimeZone;
+use chrono::{TimeDelta, TimeZone};
 
 use super::*;
 
@@ -41,7 +41,7 @@ fn price(decimal: f64) -> Price {
 
 fn quote(last: f64, before: Option<f64>, volume: Option<i64>) -> Quote {
     Quote {
-        at: ten_in_the_morning() - chrono::TimeDelta::seconds(75),
+        at: ten_in_the_morning() - TimeDelta::seconds(75),
         price: price(last),
         previous_close: before.map(price),
         open: None,
@@ -79,7 +79,7 @@ fn snapshot() -> Snapshot {
         source: "massive".to_owned(),
         simulated: false,
         as_of: ten_in_the_morning(),
-        finished_at: ten_in_the_morning() + chrono::TimeDelta::seconds(2),
+        finished_at: ten_in_the_morning() + TimeDelta::seconds(2),
         expected: 7,
         fresh: 5,
         failed: 2,
@@ -101,7 +101,7 @@ fn meta(snapshot: &Snapshot) -> Meta {
         phase: Phase::Regular,
         next_transition: Utc.with_ymd_and_hms(2026, 11, 23, 21, 0, 0).unwrap(),
         cause: None,
-        rendered_at: ten_in_the_morning() + chrono::TimeDelta::seconds(3),
+        rendered_at: ten_in_the_morning() + TimeDelta::seconds(3),
     }
 }
 
@@ -146,8 +146,7 @@ fn bodies() -> Bodies {
     let snapshot = snapshot();
     let mut statistics = Statistics::compute(&snapshot, session_start());
     let session = ten_in_the_morning().date_naive();
-    let friday =
-        MarketDay { session: session - chrono::TimeDelta::days(3), total: 7, gainers: 3, losers: 4, unchanged: 0 };
+    let friday = MarketDay { session: session - TimeDelta::days(3), total: 7, gainers: 3, losers: 4, unchanged: 0 };
     statistics.past = MarketPast::of(&[friday, MarketDay::of(session, &statistics)]);
     Bodies::render(&snapshot, &statistics, &meta(&snapshot))
 }
@@ -231,7 +230,7 @@ fn a_ranking_is_cut_at_its_limit() {
     insta::assert_snapshot!(shown(Ranking::TopGainers, 1), @r#"
     {
       "top_gainers":[
-        {"ticker":"BRK.A","name":"Berkshire Hathaway Inc.","current_price":700000.0,"price_change":7000.0,"price_change_today":7000.0,"price_change_percent":1.0101,"change_percent":1.0101,"volume":812,"market_cap":null,"wordpress_url":null}
+        {"ticker":"BRK.A","name":"Berkshire Hathaway Inc.","current_price":700000.0,"price_change":7000.0,"price_change_today":7000.0,"price_change_percent":1.0101,"change_percent":1.0101,"volume":812,"market_cap":null,"wordpress_url":"/stock/brk.a/"}
       ],
       "count":1,
       "timestamp":"2026-11-23T15:00:00Z"
@@ -240,8 +239,8 @@ fn a_ranking_is_cut_at_its_limit() {
     insta::assert_snapshot!(shown(Ranking::TopLosers, 100), @r#"
     {
       "top_losers":[
-        {"ticker":"PNNY","name":"Penny Apple Mines","current_price":0.0042,"price_change":-0.0014,"price_change_today":-0.0014,"price_change_percent":-25.0,"change_percent":-25.0,"volume":999999,"market_cap":null,"wordpress_url":null},
-        {"ticker":"WISP","name":"Wisp of Wind","current_price":699999.9999,"price_change":-0.0001,"price_change_today":-0.0001,"price_change_percent":0.0,"change_percent":0.0,"volume":812,"market_cap":null,"wordpress_url":null}
+        {"ticker":"PNNY","name":"Penny Apple Mines","current_price":0.0042,"price_change":-0.0014,"price_change_today":-0.0014,"price_change_percent":-25.0,"change_percent":-25.0,"volume":999999,"market_cap":null,"wordpress_url":"/stock/pnny/"},
+        {"ticker":"WISP","name":"Wisp of Wind","current_price":699999.9999,"price_change":-0.0001,"price_change_today":-0.0001,"price_change_percent":0.0,"change_percent":0.0,"volume":812,"market_cap":null,"wordpress_url":"/stock/wisp/"}
       ],
       "count":2,
       "timestamp":"2026-11-23T15:00:00Z"
@@ -256,20 +255,20 @@ fn what_is_trending_and_the_counts() {
     insta::assert_snapshot!(without_meta(&bodies.trending, 2), @r#"
     {
       "high_volume":[
-        {"ticker":"AAPL","name":"Apple Inc.","current_price":20.506,"price_change":0.12,"price_change_today":0.12,"price_change_percent":0.5886,"change_percent":0.5886,"volume":1234567,"market_cap":null,"wordpress_url":null},
-        {"ticker":"PNNY","name":"Penny Apple Mines","current_price":0.0042,"price_change":-0.0014,"price_change_today":-0.0014,"price_change_percent":-25.0,"change_percent":-25.0,"volume":999999,"market_cap":null,"wordpress_url":null},
-        {"ticker":"BRK.A","name":"Berkshire Hathaway Inc.","current_price":700000.0,"price_change":7000.0,"price_change_today":7000.0,"price_change_percent":1.0101,"change_percent":1.0101,"volume":812,"market_cap":null,"wordpress_url":null},
-        {"ticker":"WISP","name":"Wisp of Wind","current_price":699999.9999,"price_change":-0.0001,"price_change_today":-0.0001,"price_change_percent":0.0,"change_percent":0.0,"volume":812,"market_cap":null,"wordpress_url":null}
+        {"ticker":"AAPL","name":"Apple Inc.","current_price":20.506,"price_change":0.12,"price_change_today":0.12,"price_change_percent":0.5886,"change_percent":0.5886,"volume":1234567,"market_cap":null,"wordpress_url":"/stock/aapl/"},
+        {"ticker":"PNNY","name":"Penny Apple Mines","current_price":0.0042,"price_change":-0.0014,"price_change_today":-0.0014,"price_change_percent":-25.0,"change_percent":-25.0,"volume":999999,"market_cap":null,"wordpress_url":"/stock/pnny/"},
+        {"ticker":"BRK.A","name":"Berkshire Hathaway Inc.","current_price":700000.0,"price_change":7000.0,"price_change_today":7000.0,"price_change_percent":1.0101,"change_percent":1.0101,"volume":812,"market_cap":null,"wordpress_url":"/stock/brk.a/"},
+        {"ticker":"WISP","name":"Wisp of Wind","current_price":699999.9999,"price_change":-0.0001,"price_change_today":-0.0001,"price_change_percent":0.0,"change_percent":0.0,"volume":812,"market_cap":null,"wordpress_url":"/stock/wisp/"}
       ],
       "top_gainers":[
-        {"ticker":"BRK.A","name":"Berkshire Hathaway Inc.","current_price":700000.0,"price_change":7000.0,"price_change_today":7000.0,"price_change_percent":1.0101,"change_percent":1.0101,"volume":812,"market_cap":null,"wordpress_url":null},
-        {"ticker":"AAPL","name":"Apple Inc.","current_price":20.506,"price_change":0.12,"price_change_today":0.12,"price_change_percent":0.5886,"change_percent":0.5886,"volume":1234567,"market_cap":null,"wordpress_url":null}
+        {"ticker":"BRK.A","name":"Berkshire Hathaway Inc.","current_price":700000.0,"price_change":7000.0,"price_change_today":7000.0,"price_change_percent":1.0101,"change_percent":1.0101,"volume":812,"market_cap":null,"wordpress_url":"/stock/brk.a/"},
+        {"ticker":"AAPL","name":"Apple Inc.","current_price":20.506,"price_change":0.12,"price_change_today":0.12,"price_change_percent":0.5886,"change_percent":0.5886,"volume":1234567,"market_cap":null,"wordpress_url":"/stock/aapl/"}
       ],
       "most_active":[
-        {"ticker":"AAPL","name":"Apple Inc.","current_price":20.506,"price_change":0.12,"price_change_today":0.12,"price_change_percent":0.5886,"change_percent":0.5886,"volume":1234567,"market_cap":null,"wordpress_url":null},
-        {"ticker":"PNNY","name":"Penny Apple Mines","current_price":0.0042,"price_change":-0.0014,"price_change_today":-0.0014,"price_change_percent":-25.0,"change_percent":-25.0,"volume":999999,"market_cap":null,"wordpress_url":null},
-        {"ticker":"BRK.A","name":"Berkshire Hathaway Inc.","current_price":700000.0,"price_change":7000.0,"price_change_today":7000.0,"price_change_percent":1.0101,"change_percent":1.0101,"volume":812,"market_cap":null,"wordpress_url":null},
-        {"ticker":"WISP","name":"Wisp of Wind","current_price":699999.9999,"price_change":-0.0001,"price_change_today":-0.0001,"price_change_percent":0.0,"change_percent":0.0,"volume":812,"market_cap":null,"wordpress_url":null}
+        {"ticker":"AAPL","name":"Apple Inc.","current_price":20.506,"price_change":0.12,"price_change_today":0.12,"price_change_percent":0.5886,"change_percent":0.5886,"volume":1234567,"market_cap":null,"wordpress_url":"/stock/aapl/"},
+        {"ticker":"PNNY","name":"Penny Apple Mines","current_price":0.0042,"price_change":-0.0014,"price_change_today":-0.0014,"price_change_percent":-25.0,"change_percent":-25.0,"volume":999999,"market_cap":null,"wordpress_url":"/stock/pnny/"},
+        {"ticker":"BRK.A","name":"Berkshire Hathaway Inc.","current_price":700000.0,"price_change":7000.0,"price_change_today":7000.0,"price_change_percent":1.0101,"change_percent":1.0101,"volume":812,"market_cap":null,"wordpress_url":"/stock/brk.a/"},
+        {"ticker":"WISP","name":"Wisp of Wind","current_price":699999.9999,"price_change":-0.0001,"price_change_today":-0.0001,"price_change_percent":0.0,"change_percent":0.0,"volume":812,"market_cap":null,"wordpress_url":"/stock/wisp/"}
       ],
       "last_updated":"2026-11-23T15:00:00Z"
     }
@@ -277,6 +276,24 @@ fn what_is_trending_and_the_counts() {
     insta::assert_snapshot!(without_meta(&bodies.statistics, 2), @r#"
     {
       "success":true,
+      "market_overview":{
+        "total_stocks":6,
+        "nyse_stocks":3,
+        "nasdaq_stocks":2,
+        "gainers":2,
+        "losers":2,
+        "unchanged":1,
+        "gainer_percentage":33.3,
+        "recent_updates":6
+      },
+      "top_performers":{
+        "top_gainer":{"ticker":"BRK.A","company_name":"Berkshire Hathaway Inc.","price_change_percent":1.0101,"wordpress_url":"/stock/brk.a/"},
+        "top_loser":{"ticker":"PNNY","company_name":"Penny Apple Mines","price_change_percent":-25.0,"wordpress_url":"/stock/pnny/"},
+        "most_active":{"ticker":"AAPL","company_name":"Apple Inc.","volume_today":1234567,"wordpress_url":"/stock/aapl/"}
+      },
+      "subscriptions":{
+        "active_count":null
+      },
       "total_stocks":6,
       "nyse_stocks":3,
       "nasdaq_stocks":2,
@@ -288,6 +305,7 @@ fn what_is_trending_and_the_counts() {
         {"name":"Information Technology","total":1,"gainers":1,"losers":0,"unchanged":0,"average_change_percent":0.5886},
         {"name":"Materials","total":2,"gainers":0,"losers":1,"unchanged":1,"average_change_percent":-12.5}
       ],
+      "timestamp":"2026-11-23T15:00:00Z",
       "last_updated":"2026-11-23T15:00:00Z"
     }
     "#);
@@ -295,10 +313,15 @@ fn what_is_trending_and_the_counts() {
     insta::assert_snapshot!(without_meta(&bodies.gainers_losers, 0), @r#"{"success":true,"gainers":2,"losers":2,"unchanged":1}"#);
 }
 
+/// A clock by which the quote has seen 61 minutes of trading.
+fn aged(_: DateTime<Utc>) -> TimeDelta {
+    TimeDelta::minutes(61)
+}
+
 #[test]
 fn everything_known_of_one_stock() {
     let snapshot = snapshot();
-    let body = stock(&snapshot, &meta(&snapshot), "aapl", |_| Vec::new()).unwrap();
+    let body = stock(&snapshot, &meta(&snapshot), "aapl", aged, |_| Vec::new()).unwrap();
     insta::assert_snapshot!(without_meta(&body, 2), @r#"
     {
       "success":true,
@@ -329,8 +352,10 @@ fn everything_known_of_one_stock() {
         "volume_today":1234567,
         "avg_volume_3mon":null,
         "dvav":null,
+        "volume_ratio":null,
         "shares_available":null,
         "market_cap":null,
+        "formatted_market_cap":null,
         "market_cap_change_3mon":null,
         "pe_ratio":null,
         "pe_change_3mon":null,
@@ -344,18 +369,20 @@ fn everything_known_of_one_stock() {
         "halted":false,
         "refreshed":true,
         "last_updated":"2026-11-23T14:58:45Z",
+        "created_at":null,
         "formatted_price":"$20.51",
         "formatted_change":"+0.12 (+0.59%)",
         "formatted_volume":"1.2M",
         "is_gaining":true,
         "is_losing":false,
+        "wordpress_url":"/stock/aapl/",
         "volume_above_average":null,
         "price_near_52_week_high":null,
         "price_near_52_week_low":null,
         "price_position_52_week":null,
         "price_history":[],
         "price_history_count":0,
-        "data_quality":{"has_price":true,"has_volume":true,"has_market_cap":false,"has_pe_ratio":false,"last_update_age_minutes":1}
+        "data_quality":{"has_price":true,"has_volume":true,"has_market_cap":false,"has_pe_ratio":false,"last_update_age_minutes":61}
       },
       "timestamp":"2026-11-23T15:00:00Z"
     }
@@ -365,7 +392,7 @@ fn everything_known_of_one_stock() {
 #[test]
 fn what_is_not_known_of_a_stock_is_null() {
     let snapshot = snapshot();
-    let body = stock(&snapshot, &meta(&snapshot), "NEWC", |_| Vec::new()).unwrap();
+    let body = stock(&snapshot, &meta(&snapshot), "NEWC", aged, |_| Vec::new()).unwrap();
     let text = without_meta(&body, 2);
     let said: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.contains("null")).collect();
     insta::assert_snapshot!(said.join("\n"), @r#"
@@ -379,15 +406,16 @@ fn what_is_not_known_of_a_stock_is_null() {
     "refreshed":true,
     "last_updated":"2026-11-23T14:58:45Z",
     "formatted_price":"$12.00",
+    "wordpress_url":"/stock/newc/",
     "price_history":[],
     "price_history_count":0,
-    "data_quality":{"has_price":true,"has_volume":false,"has_market_cap":false,"has_pe_ratio":false,"last_update_age_minutes":1}
+    "data_quality":{"has_price":true,"has_volume":false,"has_market_cap":false,"has_pe_ratio":false,"last_update_age_minutes":61}
     },
     "timestamp":"2026-11-23T15:00:00Z"
     }
     "#);
-    assert!(stock(&snapshot, &meta(&snapshot), "GHST", |_| Vec::new()).is_none(), "listed and never quoted");
-    assert!(stock(&snapshot, &meta(&snapshot), "NOPE", |_| Vec::new()).is_none(), "not listed");
+    assert!(stock(&snapshot, &meta(&snapshot), "GHST", aged, |_| Vec::new()).is_none(), "listed and never quoted");
+    assert!(stock(&snapshot, &meta(&snapshot), "NOPE", aged, |_| Vec::new()).is_none(), "not listed");
 }
 
 #[test]

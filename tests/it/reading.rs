@@ -48,6 +48,8 @@ async fn quotes_are_found_by_name_and_what_is_not_known_is_told() {
         ("/api/v1/quotes/AAPL?symbols=A", 400, "unknown_parameter", "known: fields"),
         ("/api/v1/stats?limit=5", 400, "unknown_parameter", "none are"),
         ("/api/v1/quotes?min_price=cheap", 400, "bad_parameter", "min_price"),
+        ("/api/v1/quotes?symbols=", 400, "bad_parameter", "symbols: no symbol is named"),
+        ("/api/v1/quotes?symbols=%20,&limit=3", 400, "bad_parameter", "symbols: no symbol is named"),
         ("/api/v1/quotes?limit=1&limit=2", 400, "bad_parameter", "limit is given twice"),
         ("/api/v1/quotes/NOSUCH", 404, "not_found", "NOSUCH"),
         ("/api/v1/quotes/AAPL?fields=colour", 400, "bad_parameter", "choose from symbol"),
@@ -223,6 +225,14 @@ async fn answers_have_what_the_document_says() {
         ("/api/stocks/search", "/api/stocks/search/?q=a"),
         ("/api/stocks/{ticker}", "/api/stocks/AAPL/"),
         ("/api/realtime/{ticker}", "/api/realtime/AAPL/"),
+        ("/api/stocks/top-gainers", "/api/stocks/top-gainers/"),
+        ("/api/stocks/top-losers", "/api/stocks/top-losers/?limit=3"),
+        ("/api/stocks/most-active", "/api/stocks/most-active/"),
+        ("/api/trending", "/api/trending/"),
+        ("/api/statistics", "/api/statistics/"),
+        ("/api/stats/total-tickers", "/api/stats/total-tickers/"),
+        ("/api/stats/gainers-losers", "/api/stats/gainers-losers/"),
+        ("/api/v1/bars/{symbol}", "/api/v1/bars/AAPL?interval=point"),
         ("/livez", "/livez"),
     ] {
         let content = &document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"];
@@ -232,6 +242,29 @@ async fn answers_have_what_the_document_says() {
     }
     let (_, problem) = running.get("/api/v1/quotes/NOSUCH").await;
     fits(&document, &document["components"]["schemas"]["Problem"], &problem, "Problem");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_list_heeds_every_bound_and_order_that_the_document_names() {
+    let (_world, running) = market().await;
+    let document = bellwether::api::openapi::document();
+    let parameters = document["paths"]["/api/stocks"]["get"]["parameters"].as_array().unwrap();
+    let mut asked = 0;
+    for parameter in parameters {
+        let name = parameter["name"].as_str().unwrap();
+        let values: Vec<&str> = match &parameter["schema"]["enum"] {
+            Value::Array(values) => values.iter().map(|value| value.as_str().unwrap()).collect(),
+            _ if name.starts_with("min_") || name.starts_with("max_") => vec!["0"],
+            _ => continue,
+        };
+        for value in values {
+            let (status, body) = running.get(&format!("/api/stocks/?limit=1&{name}={value}")).await;
+            assert_eq!((status, &body["filters_applied"][name]), (200, &value.into()), "{name}={value}");
+            asked += 1;
+        }
+    }
+    assert!(asked > 60, "{asked}");
     running.stop().await;
 }
 
@@ -335,14 +368,14 @@ async fn the_older_paths_have_the_keys_of_both_generations_of_clients() {
     /api/stocks/top-losers/ {count timestamp top_losers[{change_percent current_price market_cap name price_change price_change_percent price_change_today ticker volume wordpress_url}]}
     /api/stocks/most-active/ {count most_active[{change_percent current_price market_cap name price_change price_change_percent price_change_today ticker volume wordpress_url}] timestamp}
     /api/trending/ {high_volume[{change_percent current_price market_cap name price_change price_change_percent price_change_today ticker volume wordpress_url}] last_updated most_active[{change_percent current_price market_cap name price_change price_change_percent price_change_today ticker volume wordpress_url}] top_gainers[{change_percent current_price market_cap name price_change price_change_percent price_change_today ticker volume wordpress_url}]}
-    /api/stocks/search/?q=a {count query results[{change_percent company_name current_price exchange market_cap match_type ticker url}] success timestamp}
-    /api/search/?q=a&colour=green {count query results[{change_percent company_name current_price exchange market_cap match_type ticker url}] success timestamp}
-    /api/stocks/?limit=1&colour=green {count limit offset results[{ask_price avg_volume_3mon bid_ask_spread bid_price book_value change_percent company_name current_price days_high days_low days_range dividend_yield dvav earnings_per_share exchange formatted_change formatted_price formatted_volume halted last_updated market_cap market_cap_change_3mon name one_year_target open_price pe_change_3mon pe_ratio previous_close price_change price_change_month price_change_percent price_change_today price_change_week price_change_year price_to_book refreshed sector shares_available symbol ticker volume volume_today week_52_high week_52_low}] success timestamp total}
-    /api/stocks/AAPL/ {data{ask_price avg_volume_3mon bid_ask_spread bid_price book_value change_percent company_name current_price data_quality{has_market_cap has_pe_ratio has_price has_volume last_update_age_minutes} days_high days_low days_range dividend_yield dvav earnings_per_share exchange formatted_change formatted_price formatted_volume halted is_gaining is_losing last_updated market_cap market_cap_change_3mon name one_year_target open_price pe_change_3mon pe_ratio previous_close price_change price_change_month price_change_percent price_change_today price_change_week price_change_year price_history[{price timestamp}] price_history_count price_near_52_week_high price_near_52_week_low price_position_52_week price_to_book refreshed sector shares_available symbol ticker volume volume_above_average volume_today week_52_high week_52_low} success timestamp}
-    /api/stock/AAPL/ {data{ask_price avg_volume_3mon bid_ask_spread bid_price book_value change_percent company_name current_price data_quality{has_market_cap has_pe_ratio has_price has_volume last_update_age_minutes} days_high days_low days_range dividend_yield dvav earnings_per_share exchange formatted_change formatted_price formatted_volume halted is_gaining is_losing last_updated market_cap market_cap_change_3mon name one_year_target open_price pe_change_3mon pe_ratio previous_close price_change price_change_month price_change_percent price_change_today price_change_week price_change_year price_history[{price timestamp}] price_history_count price_near_52_week_high price_near_52_week_low price_position_52_week price_to_book refreshed sector shares_available symbol ticker volume volume_above_average volume_today week_52_high week_52_low} success timestamp}
-    /api/stocks/AAPL/quote/ {data{ask_price avg_volume_3mon bid_ask_spread bid_price book_value change_percent company_name current_price data_quality{has_market_cap has_pe_ratio has_price has_volume last_update_age_minutes} days_high days_low days_range dividend_yield dvav earnings_per_share exchange formatted_change formatted_price formatted_volume halted is_gaining is_losing last_updated market_cap market_cap_change_3mon name one_year_target open_price pe_change_3mon pe_ratio previous_close price_change price_change_month price_change_percent price_change_today price_change_week price_change_year price_history[{price timestamp}] price_history_count price_near_52_week_high price_near_52_week_low price_position_52_week price_to_book refreshed sector shares_available symbol ticker volume volume_above_average volume_today week_52_high week_52_low} success timestamp}
+    /api/stocks/search/?q=a {count query results[{change_percent company_name current_price exchange market_cap match_kind match_type ticker url}] success timestamp}
+    /api/search/?q=a&colour=green {count query results[{change_percent company_name current_price exchange market_cap match_kind match_type ticker url}] success timestamp}
+    /api/stocks/?limit=1&colour=green {count data[{ask_price avg_volume_3mon bid_ask_spread bid_price book_value change_percent company_name created_at current_price days_high days_low days_range dividend_yield dvav earnings_per_share exchange formatted_change formatted_market_cap formatted_price formatted_volume halted is_gaining is_losing last_updated market_cap market_cap_change_3mon name one_year_target open_price pe_change_3mon pe_ratio previous_close price_change price_change_month price_change_percent price_change_today price_change_week price_change_year price_to_book refreshed sector shares_available symbol ticker volume volume_ratio volume_today week_52_high week_52_low wordpress_url}] filters_applied{category exchange max_market_cap max_pe max_price min_market_cap min_pe min_price min_volume search sort_by sort_order} limit offset results[{ask_price avg_volume_3mon bid_ask_spread bid_price book_value change_percent company_name created_at current_price days_high days_low days_range dividend_yield dvav earnings_per_share exchange formatted_change formatted_market_cap formatted_price formatted_volume halted is_gaining is_losing last_updated market_cap market_cap_change_3mon name one_year_target open_price pe_change_3mon pe_ratio previous_close price_change price_change_month price_change_percent price_change_today price_change_week price_change_year price_to_book refreshed sector shares_available symbol ticker volume volume_ratio volume_today week_52_high week_52_low wordpress_url}] success timestamp total total_available}
+    /api/stocks/AAPL/ {data{ask_price avg_volume_3mon bid_ask_spread bid_price book_value change_percent company_name created_at current_price data_quality{has_market_cap has_pe_ratio has_price has_volume last_update_age_minutes} days_high days_low days_range dividend_yield dvav earnings_per_share exchange formatted_change formatted_market_cap formatted_price formatted_volume halted is_gaining is_losing last_updated market_cap market_cap_change_3mon name one_year_target open_price pe_change_3mon pe_ratio previous_close price_change price_change_month price_change_percent price_change_today price_change_week price_change_year price_history[{price timestamp}] price_history_count price_near_52_week_high price_near_52_week_low price_position_52_week price_to_book refreshed sector shares_available symbol ticker volume volume_above_average volume_ratio volume_today week_52_high week_52_low wordpress_url} success timestamp}
+    /api/stock/AAPL/ {data{ask_price avg_volume_3mon bid_ask_spread bid_price book_value change_percent company_name created_at current_price data_quality{has_market_cap has_pe_ratio has_price has_volume last_update_age_minutes} days_high days_low days_range dividend_yield dvav earnings_per_share exchange formatted_change formatted_market_cap formatted_price formatted_volume halted is_gaining is_losing last_updated market_cap market_cap_change_3mon name one_year_target open_price pe_change_3mon pe_ratio previous_close price_change price_change_month price_change_percent price_change_today price_change_week price_change_year price_history[{price timestamp}] price_history_count price_near_52_week_high price_near_52_week_low price_position_52_week price_to_book refreshed sector shares_available symbol ticker volume volume_above_average volume_ratio volume_today week_52_high week_52_low wordpress_url} success timestamp}
+    /api/stocks/AAPL/quote/ {data{ask_price avg_volume_3mon bid_ask_spread bid_price book_value change_percent company_name created_at current_price data_quality{has_market_cap has_pe_ratio has_price has_volume last_update_age_minutes} days_high days_low days_range dividend_yield dvav earnings_per_share exchange formatted_change formatted_market_cap formatted_price formatted_volume halted is_gaining is_losing last_updated market_cap market_cap_change_3mon name one_year_target open_price pe_change_3mon pe_ratio previous_close price_change price_change_month price_change_percent price_change_today price_change_week price_change_year price_history[{price timestamp}] price_history_count price_near_52_week_high price_near_52_week_low price_position_52_week price_to_book refreshed sector shares_available symbol ticker volume volume_above_average volume_ratio volume_today week_52_high week_52_low wordpress_url} success timestamp}
     /api/realtime/AAPL/ {company_name current_price dividend_yield high_price last_updated low_price market_cap market_status open_price pe_ratio ticker volume}
-    /api/statistics/ {gainers last_updated losers nasdaq_stocks nyse_stocks sectors[{average_change_percent gainers losers name total unchanged}] success total_stocks unchanged}
+    /api/statistics/ {gainers last_updated losers market_overview{gainer_percentage gainers losers nasdaq_stocks nyse_stocks recent_updates total_stocks unchanged} nasdaq_stocks nyse_stocks sectors[{average_change_percent gainers losers name total unchanged}] subscriptions{active_count} success timestamp top_performers{most_active{company_name ticker volume_today wordpress_url} top_gainer{company_name price_change_percent ticker wordpress_url} top_loser{company_name price_change_percent ticker wordpress_url}} total_stocks unchanged}
     /api/stats/total-tickers/ {success total_tickers}
     /api/stats/gainers-losers/ {gainers losers success unchanged}
     ");

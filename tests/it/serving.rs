@@ -247,10 +247,7 @@ async fn what_cannot_be_answered_says_why_in_the_old_and_the_new_manner() {
     running.stats().await;
     for (path, status, code) in [
         ("/api/stocks/NOSUCH/", 404, "not_found"),
-        ("/api/stocks/?limit=0", 400, "bad_parameter"),
-        ("/api/stocks/?sort_by=luck", 400, "bad_parameter"),
         ("/api/stocks/search/", 400, "bad_parameter"),
-        ("/api/stocks/top-gainers/?limit=101", 400, "bad_parameter"),
         ("/api/billing/process-renewals", 405, "method_not_allowed"),
         ("/no/such/path", 404, "not_found"),
         ("/", 404, "not_found"),
@@ -263,6 +260,10 @@ async fn what_cannot_be_answered_says_why_in_the_old_and_the_new_manner() {
             assert_eq!((&body["success"], body["error"].is_string()), (&Value::Bool(false), true), "{path}: {body}");
         }
     }
+    // The old clients are told where else to look; the new paths have none of this.
+    let (_, body) = running.get("/api/stocks/NOSUCH/").await;
+    assert_eq!(body["available_endpoints"], serde_json::json!(["/api/stocks/", "/api/stocks/search/"]));
+    assert_eq!(running.get("/api/v1/quotes/NOSUCH").await.1.get("available_endpoints"), None);
     let url = format!("http://{}/api/billing/process-renewals", running.daemon.api);
     assert_eq!(running.http.get(url).send().await.unwrap().headers()["allow"], "POST");
     let url = format!("http://{}/api/market-stats/", running.daemon.api);
@@ -272,6 +273,27 @@ async fn what_cannot_be_answered_says_why_in_the_old_and_the_new_manner() {
     assert_eq!(foreign.status(), 400);
     let named = running.http.get(&url).header("X-Request-Id", "from-the-client").send().await.unwrap();
     assert_eq!(named.headers()["x-request-id"], "from-the-client");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_limit_of_an_older_path_is_the_nearest_that_can_be_used_and_never_refused() {
+    let world = World::at("2027-03-15T14:00:10Z", Engine::Sqlite, &[]).await;
+    let running = world.start().await;
+    running.stats().await;
+    for (limit, rows) in
+        [("500", 100), ("101", 100), ("0", 1), ("-4", 1), ("", 10), ("abc", 10), ("3", 3), ("2&limit=5", 5)]
+    {
+        let (status, body) = running.get(&format!("/api/stocks/most-active/?limit={limit}")).await;
+        assert_eq!((status, &body["count"]), (200, &rows.into()), "limit={limit}");
+    }
+    for (query, rows) in
+        [("limit=1000", 100), ("limit=abc", 50), ("limit=0", 0), ("category=large_cap", 0), ("min_pe=5", 0)]
+    {
+        let (status, body) = running.get(&format!("/api/stocks/?{query}")).await;
+        assert_eq!((status, &body["count"]), (200, &rows.into()), "{query}: {body}");
+        assert_eq!(body["data"], body["results"], "{query}");
+    }
     running.stop().await;
 }
 

@@ -9,6 +9,7 @@ use poem::{Response, Result, handler};
 use serde_json::{Map, Value, json};
 
 use super::error::Problem;
+use crate::market::BOUNDED_NAMES;
 use crate::market::v1::PARAMETERS;
 use operations::{Access, Answer, Form, OPERATIONS, Operation, Parameter};
 pub use page::show;
@@ -51,6 +52,10 @@ fn described(operation: &Operation) -> Value {
     parameters.extend(operation.parameters.iter().map(parameter));
     if operation.path == "/api/v1/quotes" {
         parameters.extend(PARAMETERS.iter().filter(|name| bound(name).is_some()).map(|name| bound_parameter(name)));
+    }
+    if operation.path == "/api/stocks" {
+        let names = BOUNDED_NAMES.iter().flat_map(|name| [format!("min_{name}"), format!("max_{name}")]);
+        parameters.extend(names.map(|name| bound_parameter(&name)));
     }
     let mut said = json!({
         "operationId": operation.id,
@@ -110,7 +115,7 @@ fn bound_parameter(name: &str) -> Value {
         "{} {column}, itself included; what is not known is left out",
         if end == "min" { "Least" } else { "Most" }
     );
-    json!({"name": name, "in": "query", "required": false, "description": about, "schema": {"type": "number"}})
+    json!({"name": name, "in": "query", "required": false, "description": about, "schema": schema_of(Form::Number)})
 }
 
 fn responses(operation: &Operation) -> Value {

@@ -1,5 +1,7 @@
 //! Every call, one entry each.
 
+use crate::market::SORTED_NAMES;
+
 /// A call.
 pub struct Operation {
     pub method: &'static str,
@@ -166,25 +168,24 @@ const fn people(
     Operation { tag: "console", ..look(path, id, summary, parameters) }
 }
 
-const RANKING: &[Parameter] = &[optional("limit", Form::Whole, "Rows, 1 to 100; 10 if not given")];
+const RANKING: &[Parameter] =
+    &[optional("limit", Form::Whole, "Rows: the nearest of 1 to 100, 10 where there is no number to read")];
 const SEARCH: &[Parameter] = &[needed("q", Form::Text, "What the symbol or the name holds")];
 const AS_OF: Parameter = optional("as_of", Form::Instant, "Answers with what was known then");
 const DRY_RUN: Parameter = optional("dry_run", Form::Flag, "Says what would change, and changes nothing");
 const STOCKS: &[Parameter] = &[
-    optional("limit", Form::Whole, "Rows, 1 to 100; 20 if not given"),
+    optional("limit", Form::Whole, "Rows: at most 100, 50 where there is no number to read"),
     optional("offset", Form::Whole, "Rows to leave out"),
     optional("search", Form::Text, "What the symbol or the name holds"),
     optional("exchange", Form::Text, "NYSE or NASDAQ"),
     optional("sector", Form::Text, "Branch of industry"),
-    optional("category", Form::Text, "gainers, losers, or a sector"),
-    optional("min_price", Form::Number, "Least price"),
-    optional("max_price", Form::Number, "Most price"),
-    optional("min_volume", Form::Number, "Least volume"),
-    optional("max_volume", Form::Number, "Most volume"),
-    optional("min_change", Form::Number, "Least change in percent"),
-    optional("max_change", Form::Number, "Most change in percent"),
-    optional("sort_by", Form::OneOf(&["ticker", "price", "volume", "change", "change_percent"]), "What to sort by"),
-    optional("sort_order", Form::OneOf(&["asc", "desc"]), "Which way"),
+    optional(
+        "category",
+        Form::Text,
+        "gainers, losers, high_volume, large_cap and small_cap (no stock is known to be), or a sector",
+    ),
+    optional("sort_by", Form::OneOf(&SORTED_NAMES), "What to sort by; the symbol if not given"),
+    optional("sort_order", Form::OneOf(&["asc", "desc"]), "Which way; desc where sort_by is given"),
 ];
 const QUOTES: &[Parameter] = &[
     optional(
@@ -192,7 +193,11 @@ const QUOTES: &[Parameter] = &[
         Form::Text,
         "Up to 500 symbols, comma-separated; those that are not known are listed in the answer",
     ),
-    optional("fields", Form::Text, "The fields of each row, comma-separated, in this order; all if not given"),
+    optional(
+        "fields",
+        Form::Text,
+        "The fields of each row, comma-separated, in this order; the first 18 of Quote, which a quote says itself, if not given",
+    ),
     optional("search", Form::Text, "What the symbol or the name holds"),
     optional("exchange", Form::Text, "Where it is listed"),
     optional("sector", Form::Text, "Branch of industry"),
@@ -209,7 +214,7 @@ pub const OPERATIONS: &[Operation] = &[
         Answer { status: 200, about: "As asked.", media: &[("application/json", "Quotes"), ("text/csv", ""), ("application/x-ndjson", "Quote")] },
         Answer { status: 304, about: "The client has it already.", media: &[] },
     ]),
-    read("/api/v1/quotes/{symbol}", "quote", "market", "One quote", &[optional("fields", Form::Text, "As in the list")], cached!("OneQuote")),
+    read("/api/v1/quotes/{symbol}", "quote", "market", "One quote", &[optional("fields", Form::Text, "As in the list; all if not given")], cached!("OneQuote")),
     read("/api/v1/stream", "stream", "market", "Server-sent events, one for each published state: `stats` with the id of the state and what /api/v1/stats answers; Last-Event-ID resumes", &[], &[
         Answer { status: 200, about: "Events until the client or the daemon ends.", media: &[("text/event-stream", "")] },
     ]),
@@ -218,17 +223,17 @@ pub const OPERATIONS: &[Operation] = &[
     read("/api/stocks", "stocks", "site", "A page of stocks", STOCKS, cached!("Stocks")),
     read("/api/stocks/search", "searchStocks", "site", "Stocks whose symbol or name holds a text", SEARCH, cached!("Search")),
     read("/api/search", "search", "site", "The same", SEARCH, cached!("Search")),
-    read("/api/stocks/top-gainers", "topGainers", "site", "The largest rises", RANKING, cached!("Anything")),
-    read("/api/stocks/top-losers", "topLosers", "site", "The largest falls", RANKING, cached!("Anything")),
-    read("/api/stocks/most-active", "mostActive", "site", "The largest volumes", RANKING, cached!("Anything")),
+    read("/api/stocks/top-gainers", "topGainers", "site", "The largest rises", RANKING, cached!("TopGainers")),
+    read("/api/stocks/top-losers", "topLosers", "site", "The largest falls", RANKING, cached!("TopLosers")),
+    read("/api/stocks/most-active", "mostActive", "site", "The largest volumes", RANKING, cached!("MostActive")),
     read("/api/stocks/{ticker}", "stock", "site", "Everything known of one stock", &[], cached!("StockDetail")),
     read("/api/stocks/{ticker}/quote", "stockQuote", "site", "The same", &[], cached!("StockDetail")),
     read("/api/stock/{ticker}", "stockByOlderPath", "site", "The same", &[], cached!("StockDetail")),
     read("/api/realtime/{ticker}", "realtime", "site", "The last price of one stock and the state of its market", &[], cached!("Realtime")),
-    read("/api/trending", "trending", "site", "What is being traded", &[], cached!("Anything")),
-    read("/api/statistics", "statistics", "site", "Counts by direction and sector", &[], cached!("Anything")),
-    read("/api/stats/total-tickers", "totalTickers", "site", "How many symbols have a quote", &[], cached!("Anything")),
-    read("/api/stats/gainers-losers", "gainersLosers", "site", "Counts by direction", &[], cached!("Anything")),
+    read("/api/trending", "trending", "site", "What is being traded", &[], cached!("Trending")),
+    read("/api/statistics", "statistics", "site", "Counts by direction and sector", &[], cached!("Statistics")),
+    read("/api/stats/total-tickers", "totalTickers", "site", "How many symbols have a quote", &[], cached!("TotalTickers")),
+    read("/api/stats/gainers-losers", "gainersLosers", "site", "Counts by direction", &[], cached!("GainersLosers")),
     read("/api/market-hours", "marketHours", "calendar", "The phase, the session, what comes next, and why", &[], plain!("Anything")),
     Operation {
         method: "post", path: "/api/billing/process-renewals", id: "processRenewals", tag: "billing",

@@ -2,14 +2,14 @@
 
 use super::*;
 
-pub(super) fn query(text: &str) -> Result<ListQuery, QueryError> {
+pub(super) fn query(text: &str) -> ListQuery {
     ListQuery::parse(text.split('&').filter_map(|pair| pair.split_once('=')))
 }
 
 /// `total: tickers of the page`.
 fn listed(text: &str) -> String {
     let snapshot = snapshot();
-    let body = list(&snapshot, &meta(&snapshot), &query(text).unwrap());
+    let body = list(&snapshot, &meta(&snapshot), &query(text));
     let body: serde_json::Value = serde_json::from_slice(&body.plain().bytes).unwrap();
     let results = body["results"].as_array().unwrap();
     assert_eq!(body["count"], results.len());
@@ -70,9 +70,9 @@ fn a_list_is_filtered_sorted_and_paged() {
     min_change=0                             4: AAPL BRK.A STLL WISP
     max_change=-25                           1: PNNY
     sort_by=price&sort_order=desc            6: BRK.A WISP AAPL NEWC STLL PNNY
-    sort_by=volume                           6: STLL BRK.A WISP PNNY AAPL NEWC
+    sort_by=volume                           6: AAPL PNNY BRK.A WISP STLL NEWC
     sort_by=volume&sort_order=desc           6: AAPL PNNY BRK.A WISP STLL NEWC
-    sort_by=change                           6: PNNY WISP STLL AAPL BRK.A NEWC
+    sort_by=change                           6: BRK.A AAPL STLL WISP PNNY NEWC
     sort_by=change_percent&sort_order=desc   6: BRK.A AAPL STLL WISP PNNY NEWC
     sort_order=desc                          6: WISP STLL PNNY NEWC BRK.A AAPL
     ");
@@ -81,14 +81,83 @@ fn a_list_is_filtered_sorted_and_paged() {
 #[test]
 fn a_row_of_a_list_is_the_stock_itself() {
     let snapshot = snapshot();
-    let one = list(&snapshot, &meta(&snapshot), &query("search=pnny").unwrap());
+    let one = list(&snapshot, &meta(&snapshot), &query("search=pnny"));
     insta::assert_snapshot!(without_meta(&one, 3), @r#"
     {
       "success":true,
       "count":1,
       "total":1,
-      "limit":20,
+      "total_available":1,
+      "limit":50,
       "offset":0,
+      "filters_applied":{
+        "category":"",
+        "exchange":null,
+        "max_market_cap":null,
+        "max_pe":null,
+        "max_price":null,
+        "min_market_cap":null,
+        "min_pe":null,
+        "min_price":null,
+        "min_volume":null,
+        "search":"pnny",
+        "sort_by":"ticker",
+        "sort_order":"asc"
+      },
+      "data":[
+        {
+          "ticker":"PNNY",
+          "symbol":"PNNY",
+          "company_name":"Penny Apple Mines",
+          "name":"Penny Apple Mines",
+          "exchange":"NASDAQ",
+          "sector":"Materials",
+          "current_price":0.0042,
+          "price_change":-0.0014,
+          "price_change_today":-0.0014,
+          "price_change_percent":-25.0,
+          "change_percent":-25.0,
+          "price_change_week":null,
+          "price_change_month":null,
+          "price_change_year":null,
+          "open_price":null,
+          "previous_close":0.0056,
+          "days_high":null,
+          "days_low":null,
+          "days_range":null,
+          "bid_price":null,
+          "ask_price":null,
+          "bid_ask_spread":null,
+          "volume":999999,
+          "volume_today":999999,
+          "avg_volume_3mon":null,
+          "dvav":null,
+          "volume_ratio":null,
+          "shares_available":null,
+          "market_cap":null,
+          "formatted_market_cap":null,
+          "market_cap_change_3mon":null,
+          "pe_ratio":null,
+          "pe_change_3mon":null,
+          "dividend_yield":null,
+          "one_year_target":null,
+          "week_52_low":null,
+          "week_52_high":null,
+          "earnings_per_share":null,
+          "book_value":null,
+          "price_to_book":null,
+          "halted":false,
+          "refreshed":false,
+          "last_updated":"2026-11-23T14:58:45Z",
+          "created_at":null,
+          "formatted_price":"$0.0042",
+          "formatted_change":"-0.0014 (-25.00%)",
+          "formatted_volume":"1.0M",
+          "is_gaining":false,
+          "is_losing":true,
+          "wordpress_url":"/stock/pnny/"
+        }
+      ],
       "results":[
         {
           "ticker":"PNNY",
@@ -117,8 +186,10 @@ fn a_row_of_a_list_is_the_stock_itself() {
           "volume_today":999999,
           "avg_volume_3mon":null,
           "dvav":null,
+          "volume_ratio":null,
           "shares_available":null,
           "market_cap":null,
+          "formatted_market_cap":null,
           "market_cap_change_3mon":null,
           "pe_ratio":null,
           "pe_change_3mon":null,
@@ -132,9 +203,13 @@ fn a_row_of_a_list_is_the_stock_itself() {
           "halted":false,
           "refreshed":false,
           "last_updated":"2026-11-23T14:58:45Z",
+          "created_at":null,
           "formatted_price":"$0.0042",
           "formatted_change":"-0.0014 (-25.00%)",
-          "formatted_volume":"1.0M"
+          "formatted_volume":"1.0M",
+          "is_gaining":false,
+          "is_losing":true,
+          "wordpress_url":"/stock/pnny/"
         }
       ],
       "timestamp":"2026-11-23T15:00:00Z"
@@ -142,37 +217,74 @@ fn a_row_of_a_list_is_the_stock_itself() {
     "#);
 }
 
+/// What an old client asks that was always answered: nothing is refused, and a bound of what nobody knows holds for nothing.
 #[test]
-fn a_value_that_cannot_be_used_is_named_with_the_fix() {
+fn what_the_old_clients_send_is_answered_as_it_always_was() {
     let table: Vec<String> = [
         "limit=0",
-        "limit=101",
+        "limit=1000",
         "limit=ten",
+        "limit=-3",
+        "limit=99999999999999999999999999",
         "offset=-1",
-        "min_price=cheap",
-        "max_change=NaN",
-        "max_volume=inf",
+        "offset=four",
+        "min_price=cheap&max_change=NaN&max_volume=inf",
+        "price_min=20.506&price_max=700000",
+        "change_percent_min=0.5&min_bid_price=20.5",
         "category=high_volume",
         "category=large_cap",
+        "category=small_cap",
+        "min_market_cap=1",
+        "market_cap_max=5e12",
+        "min_pe=0",
+        "pe_ratio_max=30",
+        "max_dividend_yield=9",
+        "min_dvav=1",
+        "sort_by=last_updated&limit=2",
+        "sort_by=market_cap",
+        "sort_by=pe_ratio&sort_order=asc",
         "sort_by=colour",
-        "sort_order=up",
+        "sort_by=price&sort_order=up",
     ]
     .into_iter()
-    .map(|text| query(text).unwrap_err().to_string())
+    .map(|text| format!("{text:46} {}", listed(text)))
     .collect();
-    insta::assert_snapshot!(table.join("\n"), @r#"
-    limit: "0" is not a whole number from 1 to 100; write one, or leave it out
-    limit: "101" is not a whole number from 1 to 100; write one, or leave it out
-    limit: "ten" is not a whole number from 1 to 100; write one, or leave it out
-    offset: "-1" is not a whole number from 0 to 1000000; write one, or leave it out
-    min_price: "cheap" is not a number; write one such as 12.5, or leave it out
-    max_change: "NaN" is not a number; write one such as 12.5, or leave it out
-    max_volume: "inf" is not a number; write one such as 12.5, or leave it out
-    category: "high_volume" is no filter here; write sort_by=volume&sort_order=desc
-    category: "large_cap" cannot be told, no market capitalisation is known; write gainers, losers or a sector
-    sort_by: "colour" is nothing to sort by; write ticker, price, volume, change, change_percent, price_change_week, price_change_month, price_change_year, week_52_low, week_52_high or avg_volume_3mon
-    sort_order: "up" is no order; write asc or desc
-    "#);
+    insta::assert_snapshot!(table.join("\n"), @"
+    limit=0                                        6: 
+    limit=1000                                     6: AAPL BRK.A NEWC PNNY STLL WISP
+    limit=ten                                      6: AAPL BRK.A NEWC PNNY STLL WISP
+    limit=-3                                       6: 
+    limit=99999999999999999999999999               6: AAPL BRK.A NEWC PNNY STLL WISP
+    offset=-1                                      6: AAPL BRK.A NEWC PNNY STLL WISP
+    offset=four                                    6: AAPL BRK.A NEWC PNNY STLL WISP
+    min_price=cheap&max_change=NaN&max_volume=inf  6: AAPL BRK.A NEWC PNNY STLL WISP
+    price_min=20.506&price_max=700000              3: AAPL BRK.A WISP
+    change_percent_min=0.5&min_bid_price=20.5      1: AAPL
+    category=high_volume                           4: AAPL BRK.A PNNY WISP
+    category=large_cap                             0: 
+    category=small_cap                             0: 
+    min_market_cap=1                               0: 
+    market_cap_max=5e12                            0: 
+    min_pe=0                                       0: 
+    pe_ratio_max=30                                0: 
+    max_dividend_yield=9                           0: 
+    min_dvav=1                                     0: 
+    sort_by=last_updated&limit=2                   6: AAPL BRK.A
+    sort_by=market_cap                             6: AAPL BRK.A NEWC PNNY STLL WISP
+    sort_by=pe_ratio&sort_order=asc                6: AAPL BRK.A NEWC PNNY STLL WISP
+    sort_by=colour                                 6: AAPL BRK.A NEWC PNNY STLL WISP
+    sort_by=price&sort_order=up                    6: PNNY STLL NEWC AAPL WISP BRK.A
+    ");
+}
+
+#[test]
+fn a_list_says_which_filters_it_has_heeded() {
+    let snapshot = snapshot();
+    let text = "search=a&min_price=1&max_price=cheap&pe_ratio_min=5&sector=&sort_by=volume&colour=green&limit=7";
+    let body = list(&snapshot, &meta(&snapshot), &query(text));
+    let body: serde_json::Value = serde_json::from_slice(&body.plain().bytes).unwrap();
+    insta::assert_snapshot!(body["filters_applied"], @r#"{"category":"","exchange":null,"max_market_cap":null,"max_pe":null,"max_price":null,"min_market_cap":null,"min_pe":null,"min_pe_ratio":"5","min_price":"1","min_volume":null,"search":"a","sort_by":"volume","sort_order":"desc"}"#);
+    assert_eq!((&body["total_available"], &body["data"]), (&body["total"], &body["results"]));
 }
 
 #[test]
@@ -184,17 +296,19 @@ fn a_search_gives_the_best_matches_first() {
     let found = |text: &str| {
         let body = search(&snapshot, &meta(&snapshot), text);
         let body: serde_json::Value = serde_json::from_slice(&body.plain().bytes).unwrap();
-        let hit = |hit: &serde_json::Value| format!("{}={}", hit["ticker"], hit["match_type"]).replace('"', "");
+        let hit = |hit: &serde_json::Value| {
+            format!("{}={}/{}", hit["ticker"], hit["match_type"], hit["match_kind"]).replace('"', "")
+        };
         let hits: Vec<_> = body["results"].as_array().unwrap().iter().map(hit).collect();
         format!("{text:?} {}: {}", body["count"], hits.join(" "))
     };
     let table: Vec<String> = ["a", "A ", "AB", "agi", "über", "nothing", "  ", "\"\\"].into_iter().map(found).collect();
     insta::assert_snapshot!(table.join("\n"), @r#"
-    "a" 5: A=exact_ticker AA=ticker_prefix AB=ticker_prefix XA=ticker Z=name
-    "A " 5: A=exact_ticker AA=ticker_prefix AB=ticker_prefix XA=ticker Z=name
-    "AB" 2: AB=exact_ticker Z=name
-    "agi" 1: A=name
-    "über" 1: Y=name
+    "a" 5: A=ticker/exact_ticker AA=ticker/ticker_prefix AB=ticker/ticker_prefix XA=ticker/ticker Z=company/name
+    "A " 5: A=ticker/exact_ticker AA=ticker/ticker_prefix AB=ticker/ticker_prefix XA=ticker/ticker Z=company/name
+    "AB" 2: AB=ticker/exact_ticker Z=company/name
+    "agi" 1: A=company/name
+    "über" 1: Y=company/name
     "nothing" 0: 
     "  " 0: 
     "\"\\" 0:
@@ -205,7 +319,7 @@ fn a_search_gives_the_best_matches_first() {
       "query":"c^",
       "count":1,
       "results":[
-        {"ticker":"B/C^D","company_name":null,"current_price":1.5,"change_percent":null,"market_cap":null,"exchange":null,"match_type":"ticker","url":"/api/stocks/B%2FC%5ED/"}
+        {"ticker":"B/C^D","company_name":null,"current_price":1.5,"change_percent":null,"market_cap":null,"exchange":null,"match_type":"ticker","match_kind":"ticker","url":"/api/stocks/B%2FC%5ED/"}
       ],
       "timestamp":"2026-11-23T15:00:00Z"
     }
@@ -231,7 +345,7 @@ fn text_for_people_is_rounded_without_lying() {
             quotes: Columns::of(&[Some(quote(last, before, volume))]),
             ..snapshot()
         };
-        let body = list(&snapshot, &meta(&snapshot), &query("").unwrap());
+        let body = list(&snapshot, &meta(&snapshot), &query(""));
         let body: serde_json::Value = serde_json::from_slice(&body.plain().bytes).unwrap();
         ["formatted_price", "formatted_change", "formatted_volume"]
             .map(|key| body["results"][0][key].to_string())

@@ -133,7 +133,7 @@ proptest! {
         let mut seen = Vec::new();
         loop {
             let text = format!("sort_by={sort}&sort_order={order}&limit={limit}&offset={}", seen.len());
-            let body = list(&snapshot, &meta(&snapshot), &query(&text).unwrap());
+            let body = list(&snapshot, &meta(&snapshot), &query(&text));
             let body: serde_json::Value = serde_json::from_slice(&body.plain().bytes).unwrap();
             let rows = body["results"].as_array().unwrap();
             seen.extend(rows.iter().map(|row| row["ticker"].as_str().unwrap().to_owned()));

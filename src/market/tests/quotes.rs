@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::properties::markets;
 use super::*;
-use crate::market::v1::{self, Field, Format, PARAMETERS, QuotesQuery};
+use crate::market::v1::{self, Field, Format, PARAMETERS, QueryError, QuotesQuery};
 
 fn query(text: &str) -> Result<QuotesQuery, QueryError> {
     QuotesQuery::parse(text.split('&').filter_map(|pair| pair.split_once('=')))

@@ -208,12 +208,11 @@ fn lists_and_pages_hold_filter_and_sort_by_the_past() {
     assert_eq!(table("fields=symbol&min_week_52_high=20.75&max_change_month_percent=-2").lines().count(), 2);
     assert_eq!(table("fields=symbol&min_avg_volume_3mon=1000001").lines().count(), 1);
     assert!(!table("symbols=AAPL").contains("week_52"), "only where it is asked for");
-    let list = |text: &str| {
-        ListQuery::parse(text.split('&').filter_map(|pair| pair.split_once('=')))
-            .map(|query| list(&snapshot, &meta(&snapshot), &query))
+    let listed = |text: &str| -> serde_json::Value {
+        let query = ListQuery::parse(text.split('&').filter_map(|pair| pair.split_once('=')));
+        serde_json::from_slice(&list(&snapshot, &meta(&snapshot), &query).plain().bytes).unwrap()
     };
-    let body: serde_json::Value =
-        serde_json::from_slice(&list("sort_by=price_change_week&sort_order=desc").unwrap().plain().bytes).unwrap();
+    let body = listed("sort_by=price_change_week&sort_order=desc");
     let first = &body["results"][0];
     assert_eq!(
         (&first["ticker"], &first["price_change_week"], &first["week_52_low"]),
@@ -223,6 +222,11 @@ fn lists_and_pages_hold_filter_and_sort_by_the_past() {
         (&body["results"][1]["price_change_week"], &first["price_change_year"]),
         (&serde_json::Value::Null, &serde_json::Value::Null)
     );
+    // The volume of the day over the usual one has its old name too, and can be bounded and sorted by.
+    let (ratio, row) = (&first["volume_ratio"], listed("min_dvav=1.2&sort_by=dvav"));
+    assert_eq!((ratio, &first["dvav"]), (&1.2346.into(), &1.2346.into()));
+    assert_eq!((&row["total"], &row["data"][0]["ticker"]), (&1.into(), &"AAPL".into()));
+    assert_eq!((&listed("dvav_min=1.3")["total"], &listed("dvav_max=1.2346")["total"]), (&0.into(), &2.into()));
 }
 
 #[test]
@@ -232,10 +236,16 @@ fn one_stock_tells_its_place_in_the_year_and_its_last_points() {
     // One is of a cycle that is not shown yet.
     let points: Vec<Point> =
         (0..14).map(|n| Point { at: at - 1_980 + n * 180, price: 205_000 + n, volume: None }).collect();
-    let body = stock(&snapshot, &meta(&snapshot), "aapl", |symbol| {
-        assert_eq!(symbol, "AAPL");
-        points.clone()
-    });
+    let body = stock(
+        &snapshot,
+        &meta(&snapshot),
+        "aapl",
+        |_| TimeDelta::zero(),
+        |symbol| {
+            assert_eq!(symbol, "AAPL");
+            points.clone()
+        },
+    );
     let body: serde_json::Value = serde_json::from_slice(&body.unwrap().plain().bytes).unwrap();
     let data = &body["data"];
     assert_eq!((&data["price_near_52_week_high"], &data["price_near_52_week_low"]), (&true.into(), &false.into()));

@@ -10,6 +10,6 @@ mod stats;
 pub use cursor::Cursor;
 pub use field::Field;
 pub use page::{Page, page};
-pub use query::{MOST_ROWS, PARAMETERS, QuotesQuery, parse_fields};
+pub use query::{MOST_ROWS, PARAMETERS, QueryError, QuotesQuery, parse_fields};
 pub use render::{Format, quote, quotes};
 pub use stats::{event, stats};

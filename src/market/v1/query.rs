@@ -2,8 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::super::query::{number, whole};
-use super::super::{Column, Columns, Listing, QueryError, Range};
+use super::super::{Column, Columns, Listing, Range};
 use super::{Cursor, Field};
 
 /// Rows of a page at most, and symbols that can be named at once.
@@ -14,6 +13,16 @@ const DEFAULT_ROWS: usize = 100;
 
 /// The most columns to sort by.
 pub(super) const MOST_KEYS: usize = 3;
+
+/// A parameter that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{parameter}: {message}")]
+pub struct QueryError {
+    /// Its name.
+    pub parameter: String,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
 
 /// Every parameter.
 pub const PARAMETERS: &[&str] = &[
@@ -90,7 +99,8 @@ pub struct QuotesQuery {
 }
 
 impl QuotesQuery {
-    /// Reads parameters, each given once; an empty one counts as not given.
+    /// Reads parameters, each given once; an empty one counts as not given, but for `symbols`: whoever names none of them by mistake
+    /// does not want the whole market.
     ///
     /// # Errors
     /// The first value that cannot be used, with what would be right.
@@ -107,8 +117,8 @@ impl QuotesQuery {
             cursor: None,
         };
         let mut limit = None;
-        for (parameter, value) in pairs.map(|(name, value)| (name, value.trim())).filter(|(_, value)| !value.is_empty())
-        {
+        let pairs = pairs.map(|(name, value)| (name, value.trim()));
+        for (parameter, value) in pairs.filter(|(name, value)| !value.is_empty() || *name == "symbols") {
             let outcome = match parameter {
                 "limit" => whole(value, 1, MOST_ROWS).map(|rows| limit = Some(rows)),
                 _ => query.set(parameter, value),
@@ -259,4 +269,14 @@ fn order(value: &str) -> Result<Order, String> {
     }
     order.symbols_descend = symbols.unwrap_or(false);
     Ok(order)
+}
+
+fn whole(value: &str, least: usize, most: usize) -> Result<usize, String> {
+    let parsed = value.parse().ok().filter(|number| (least..=most).contains(number));
+    parsed.ok_or_else(|| format!("{value:?} is not a whole number from {least} to {most}; write one, or leave it out"))
+}
+
+fn number(value: &str) -> Result<f64, String> {
+    let parsed = value.parse().ok().filter(|number: &f64| number.is_finite());
+    parsed.ok_or_else(|| format!("{value:?} is not a number; write one such as 12.5, or leave it out"))
 }
