@@ -21,7 +21,7 @@ use crate::api::{self, Answerer, App, Front, Lifecycle, Limits, Origins, Streams
 use crate::calendar::SharedCalendars;
 use crate::clock::SharedClock;
 use crate::components;
-use crate::config::{Config, Stage};
+use crate::config::{Config, HttpConfig, Stage};
 use crate::console::{self, Console};
 use crate::ingest::SharedUniverse;
 use crate::ingest::providers::{self, FetchError};
@@ -322,7 +322,8 @@ impl Daemon {
             streams: Arc::clone(&streams),
         });
         self.tasks.spawn(streams.keep(parts.market.board(), Arc::clone(&parts.clock), self.serving.clone()));
-        let limits = Limits { connections: config.http.max_connections, read_timeout: config.http.read_timeout };
+        let HttpConfig { max_connections: connections, read_timeout, write_timeout, .. } = config.http;
+        let limits = Limits { connections, read_timeout, write_timeout };
         let for_metrics = Limits { connections: METRICS_CONNECTIONS, ..limits };
         let front = Some(Arc::new(Front::new(Arc::clone(&app))));
         let pages = console::routes(&Console::new(Arc::clone(&app), config.stage == Stage::Production));

@@ -118,6 +118,12 @@ const TABLE: &[(&str, Kind, Option<Unit>, &str)] = &[
         "Age of the newest quote in market time: it stands still while the market is closed.",
     ),
     ("bellwether_ingest_stale", Gauge, None, "1 when readers are told that the data is stale."),
+    (
+        "bellwether_ingest_finding",
+        Gauge,
+        None,
+        "1 while something is to be mended, by the code that `ingest why` tells.",
+    ),
     ("bellwether_ingest_failed_cycles", Gauge, None, "Cycles in a row that brought nothing, up to the last one."),
     (
         "bellwether_ingest_incomplete_cycles",
@@ -324,23 +330,6 @@ impl RouteTimes {
         });
         series.record(took.as_secs_f64());
     }
-}
-
-/// A cycle is in the database.
-pub fn cycle_stored(took: std::time::Duration) {
-    histogram!("bellwether_ingest_store_duration_seconds").record(took.as_secs_f64());
-}
-
-/// The database did not take a cycle.
-pub fn cycle_not_stored() {
-    counter!("bellwether_ingest_store_failures_total").increment(1);
-}
-
-/// How far the database is behind what is shown.
-pub fn store_lag(cycles: usize, seconds: i64, journal_bytes: u64) {
-    gauge!("bellwether_ingest_store_behind_cycles").set(cycles as f64);
-    gauge!("bellwether_ingest_store_behind_seconds").set(seconds as f64);
-    gauge!("bellwether_ingest_journal_bytes").set(journal_bytes as f64);
 }
 
 /// Requests under way, up or down by one.

@@ -17,6 +17,9 @@ use crate::market::{Body, Encoding, Variant};
 /// What nearly all answers are.
 pub const JSON: &str = "application/json";
 
+/// A browser takes an answer for what it says it is, and for nothing else.
+pub const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+
 /// While a cycle is overdue, or stale data is being mended, news may come at any moment.
 const OVERDUE_MAX_AGE_SECONDS: i64 = 1;
 
@@ -144,7 +147,8 @@ fn not_modified(headers: HeaderMap) -> Answer {
 /// What a 304 says of any body.
 fn unchanged(cache_control: HeaderValue) -> HeaderMap {
     // Room for these, and for what every answer gets.
-    let mut headers = HeaderMap::with_capacity(8);
+    let mut headers = HeaderMap::with_capacity(12);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     headers.insert(header::VARY, HeaderValue::from_static("accept-encoding, origin"));
     headers.insert(header::CACHE_CONTROL, cache_control);
     headers

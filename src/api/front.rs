@@ -17,7 +17,7 @@ use super::App;
 use super::cached::{self, Prepared};
 use super::cors;
 use super::guard::is_known_host;
-use super::observe::{REQUEST_ID, milliseconds, request_id};
+use super::observe::{REQUEST_ID, milliseconds, request_id, trace_id};
 use super::stocks::Hot;
 use crate::ingest::Published;
 use crate::metrics::RouteTimes;
@@ -115,7 +115,8 @@ impl Front {
         let took = self.app.clock.monotonic().saturating_sub(started);
         let (method, status) = (request.method().as_str(), answer.status.as_u16());
         hot.times.answered(method, status, took);
-        debug!(request_id = ?id, method, route = hot.path, status, duration_ms = milliseconds(took), "answered");
+        let duration_ms = milliseconds(took);
+        debug!(request_id = ?id, trace_id = trace_id(headers), method, route = hot.path, status, duration_ms, "answered");
         Some(response)
     }
 

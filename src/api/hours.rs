@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use poem::http::header;
+use chrono::{DateTime, DurationRound, NaiveDate, TimeDelta, Utc};
 use poem::web::Data;
-use poem::{Response, Result, handler};
+use poem::{Request, Response, Result, handler};
 use serde::Serialize;
 
 use super::App;
+use super::cached;
 use crate::calendar::{At, Calendar, DayKind, Phase};
 
 #[derive(Serialize)]
@@ -31,17 +31,20 @@ struct Today<'a> {
     close: Option<DateTime<Utc>>,
 }
 
-/// The market's hours as of now.
+/// How long one answer is the answer to everybody.
+const KEPT: TimeDelta = TimeDelta::minutes(1);
+
+/// The market's hours. The answer names its instant: the beginning of the minute, or the present one where the market has gone
+/// over to something else since. So it has one tag in a minute, is kept to its end, and never past the next transition.
 #[handler]
-pub fn market_hours(app: Data<&Arc<App>>) -> Result<Response> {
+pub fn market_hours(app: Data<&Arc<App>>, request: &Request) -> Result<Response> {
     let now = app.clock.now();
     let calendar = app.calendar.load();
-    let body = render(&calendar, now);
-    let next = calendar.at(now).next_transition;
-    // The answer names the present instant, so it is kept for a moment only, and never past the next transition.
-    let max_age = (next - now).min(TimeDelta::seconds(5)).num_seconds().max(0);
-    let response = Response::builder().header(header::CACHE_CONTROL, format!("public, max-age={max_age}"));
-    Ok(response.content_type("application/json").body(body))
+    let minute = now.duration_trunc(KEPT).unwrap_or(now);
+    let at = if calendar.at(minute).next_transition > now { minute } else { now };
+    let until = calendar.at(now).next_transition.min(minute + KEPT);
+    let max_age = (until - now).num_seconds().max(0);
+    Ok(cached::respond_hashed(request.headers(), cached::JSON, render(&calendar, at), max_age))
 }
 
 fn render(calendar: &Calendar, now: DateTime<Utc>) -> Vec<u8> {

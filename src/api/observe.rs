@@ -13,6 +13,7 @@ use poem::{Endpoint, IntoResponse, Request, Response, Result};
 use tracing::{Instrument, debug, info, info_span, warn};
 use uuid::Uuid;
 
+use super::cached::NOSNIFF;
 use super::cors::{self, Origins};
 use super::error::Problem;
 use crate::clock::SharedClock;
@@ -65,10 +66,12 @@ impl<E: Endpoint> Endpoint for Observed<E> {
         // Whoever writes something down has it from here.
         request.headers_mut().insert(&REQUEST_ID, id.clone());
         let id_text: Arc<str> = id.to_str().unwrap_or_default().into();
+        let trace_id = trace_id(request.headers()).map(str::to_owned);
         let origin = self.origins.as_ref().and_then(|origins| origins.allowed(request.headers()).cloned());
         let method = request.method().clone();
         let route = self.times.route();
-        let span = info_span!("request", request_id = %id_text, method = metrics::method_name(method.as_str()), route);
+        let method_name = metrics::method_name(method.as_str());
+        let span = info_span!("request", request_id = %id_text, trace_id, method = method_name, route);
         async {
             let called = AssertUnwindSafe(self.inner.call(request)).catch_unwind().await;
             let mut response = match called {
@@ -84,6 +87,7 @@ impl<E: Endpoint> Endpoint for Observed<E> {
                 response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(self.allow));
             }
             response.headers_mut().insert(&REQUEST_ID, id);
+            response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, NOSNIFF);
             if self.origins.is_some() {
                 cors::vary(response.headers_mut());
             }
@@ -115,6 +119,22 @@ pub fn milliseconds(took: Duration) -> f64 {
     (took.as_secs_f64() * 1e6).round() / 1e3
 }
 
+/// The trace that the caller says the request belongs to, in small letters (W3C Trace Context, level 1): `VERSION-TRACE-PARENT-FLAGS`.
+/// Of a later version what follows is not looked at; what is not as it must be is no trace.
+pub fn trace_id(headers: &HeaderMap) -> Option<&str> {
+    let mut given = headers.get_all("traceparent").iter();
+    let (Some(text), None) = (given.next(), given.next()) else { return None };
+    let mut parts = text.to_str().ok()?.splitn(5, '-');
+    let mut hexadecimal = |length: usize| {
+        let is_hexadecimal = |part: &&str| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        parts.next().filter(|part| part.len() == length).filter(is_hexadecimal)
+    };
+    let (version, trace, parent, _) = (hexadecimal(2)?, hexadecimal(32)?, hexadecimal(16)?, hexadecimal(2)?);
+    let is_set = |id: &str| id.bytes().any(|b| b != b'0');
+    let ends = parts.next().is_none() || version != "00";
+    (version != "ff" && ends && is_set(trace) && is_set(parent)).then_some(trace)
+}
+
 /// A client's own id is taken over when it can be printed and is not long; otherwise it gets one, a UUID in order of time.
 pub fn request_id(headers: &HeaderMap, now: DateTime<Utc>) -> HeaderValue {
     let usable = |id: &&HeaderValue| {
@@ -129,4 +149,40 @@ pub fn request_id(headers: &HeaderMap, now: DateTime<Utc>) -> HeaderValue {
     let id = uuid::Builder::from_unix_timestamp_millis(now.timestamp_millis().unsigned_abs(), random).into_uuid();
     let mut text = Uuid::encode_buffer();
     HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).unwrap_or_else(|_| HeaderValue::from_static("none"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_is_taken_over_only_where_it_is_one() {
+        const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let read = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("traceparent", value.parse().unwrap());
+            }
+            trace_id(&headers).map(str::to_owned)
+        };
+        let whole = format!("00-{TRACE}-00f067aa0ba902b7-01");
+        assert_eq!(read(&[&whole]).as_deref(), Some(TRACE));
+        let later = format!("01-{TRACE}-00f067aa0ba902b7-01-what-comes-later");
+        assert_eq!(read(&[&later]).as_deref(), Some(TRACE));
+        for wrong in [
+            String::new(),
+            TRACE.to_owned(),
+            whole.to_uppercase(),
+            whole.replace("00-4", "ff-4"),
+            whole.replace(TRACE, &"0".repeat(32)),
+            whole.replace("00f067aa0ba902b7", &"0".repeat(16)),
+            whole.replace(TRACE, &TRACE[1..]),
+            format!("{whole}-more"),
+            format!("{whole}0"),
+            whole.replace("-01", ""),
+        ] {
+            assert_eq!(read(&[&wrong]), None, "{wrong}");
+        }
+        assert_eq!(read(&[&whole, &whole]), None, "two are none");
+    }
 }

@@ -34,9 +34,6 @@ use super::front::Front;
 use crate::clock::SharedClock;
 use crate::metrics;
 
-/// The longest a client may leave an answer unread.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// How long accepting rests when the host is out of descriptors: an error here repeats at once otherwise.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -47,6 +44,8 @@ pub struct Limits {
     pub connections: usize,
     /// For a request head, and for an idle connection to send the next.
     pub read_timeout: Duration,
+    /// The longest a client may leave an answer unread.
+    pub write_timeout: Duration,
 }
 
 /// What answers on one listener.
@@ -137,7 +136,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, answerer: Answerer, lim
         stream.local_addr().map_or(LocalAddr(Addr::Custom("tcp", "unknown".into())), |addr| LocalAddr(addr.into()));
     let addresses = (local, RemoteAddr(peer.into()));
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(WRITE_TIMEOUT));
+    stream.set_write_timeout(Some(limits.write_timeout));
     let service = service_fn(move |request| answerer.answer(request, &addresses));
     let heads = Heads::new(limits.read_timeout);
     let mut builder = http1::Builder::new();

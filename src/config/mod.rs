@@ -131,6 +131,8 @@ pub struct HttpConfig {
     pub max_body_bytes: usize,
     /// For the head, and again for the body.
     pub read_timeout: Duration,
+    /// For an answer that the client does not read.
+    pub write_timeout: Duration,
 }
 
 /// The typed, validated configuration.
@@ -356,6 +358,7 @@ fn read_http(reader: &mut Reader<'_>) -> HttpConfig {
         docs: reader.boolean("http.docs"),
         max_body_bytes: reader.integer("http.max_body_bytes", 1_024_u32..=16_777_216) as usize,
         read_timeout: seconds(reader, "http.read_timeout_seconds", 1..=120),
+        write_timeout: seconds(reader, "http.write_timeout_seconds", 1..=600),
     }
 }
 

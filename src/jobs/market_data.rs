@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::dormancy::Dormancy;
 use super::history::History;
 use super::session::closes_after;
+use super::why::FailedCycle;
 use super::write_behind::{StoreLag, WriteBehind};
 use crate::calendar::{Phase, SharedCalendars};
 use crate::clock::SharedClock;
@@ -245,7 +246,8 @@ impl MarketData {
         result.map_err(|Failed { kind, fault }| {
             lock(&self.attempts).failed(slot, kind, fault.to_string());
             self.refresh(true);
-            fault
+            // After a restart the ledger is asked where the fault lay.
+            fault.with(serde_json::to_value(FailedCycle { kind }).unwrap_or_default())
         })
     }
 

@@ -10,7 +10,7 @@ use crate::ingest::{BreakerState, BreakerView, CurrentUniverse, ProgressView, Re
 use crate::market::{Cycle, DelayClass, LicenceClass};
 use crate::metrics;
 use crate::ops::explain::{
-    self, Attempts, BreakerOpen, DoesNotFit, Facts, FaultKind, MarketNow, UniverseFacts, Why, explain,
+    self, Attempts, BreakerOpen, Code, DoesNotFit, Facts, FaultKind, MarketNow, UniverseFacts, Why, explain,
 };
 use crate::schedule::fires;
 use crate::store::{RunFilter, RunState, Store, StoreError};
@@ -113,15 +113,28 @@ pub(super) async fn recall(store: &Store) -> Result<Attempts, StoreError> {
     runs.sort_by_key(|run| run.scheduled_for);
     let mut attempts = Attempts::default();
     for run in runs {
-        match (run.state, run.stats.as_deref().map(serde_json::from_str::<Recalled>), run.error) {
-            (RunState::Ok, Some(Ok(report)), _) => {
-                attempts.published(run.scheduled_for, report.expected, report.fresh, report.cause);
+        let report = run.stats.as_deref().unwrap_or_default();
+        match (run.state, run.error) {
+            (RunState::Ok, _) => {
+                let Ok(Recalled { expected, fresh, cause }) = serde_json::from_str(report) else { continue };
+                attempts.published(run.scheduled_for, expected, fresh, cause);
             }
-            (RunState::Failed, _, Some(fault)) => attempts.failed(run.scheduled_for, FaultKind::Provider, fault),
+            (RunState::Failed, Some(fault)) => {
+                // A run that was cut off, or failed before its cycle had begun, has no report.
+                let kind = serde_json::from_str(report).map_or(FaultKind::Provider, |FailedCycle { kind }| kind);
+                attempts.failed(run.scheduled_for, kind, fault);
+            }
             _ => {}
         }
     }
     Ok(attempts)
+}
+
+/// What the ledger keeps of a cycle that failed, beside its words.
+#[derive(Serialize, Deserialize)]
+pub(super) struct FailedCycle {
+    /// Where the fault lies.
+    pub(super) kind: FaultKind,
 }
 
 /// What of the report of a cycle is looked at again.
@@ -253,8 +266,12 @@ impl MarketData {
         fires(&self.cycles, &calendar, now, DateTime::<Utc>::MAX_UTC).next().map(|fire| fire.slot)
     }
 
-    /// What an alert goes by: how old the universe is, and how many cycles in a row failed or lacked symbols.
+    /// What an alert goes by: what is to be mended, how old the universe is, and how many cycles in a row failed or lacked symbols.
     pub(super) fn measure(&self, now: DateTime<Utc>) {
+        let Why { findings, .. } = self.why(now);
+        for code in Code::FINDINGS {
+            metrics::finding(code.name(), findings.iter().any(|finding| finding.code == code));
+        }
         let universe = self.universe_facts(now);
         let age = universe.age_seconds_market.filter(|_| universe.source != "built-in").unwrap_or(0);
         metrics::universe(universe.symbols, TimeDelta::seconds(age));

@@ -20,6 +20,11 @@ pub fn cycles_in_a_row(failed: u32, incomplete: u32) {
     gauge!("bellwether_ingest_incomplete_cycles").set(f64::from(incomplete));
 }
 
+/// Whether something is to be mended, by the word that `ingest why` has for it.
+pub fn finding(code: &'static str, holds: bool) {
+    gauge!("bellwether_ingest_finding", "code" => code).set(f64::from(u8::from(holds)));
+}
+
 /// A cycle ended.
 pub fn cycle_ended(outcome: &'static str, duration: TimeDelta) {
     counter!("bellwether_ingest_cycles_total", "outcome" => outcome).increment(1);
@@ -72,6 +77,23 @@ pub fn provider_hedged(provider: &'static str) {
 pub fn breaker_state(provider: &'static str, open: bool) {
     counter!("bellwether_provider_hedged_total", "provider" => provider).increment(0);
     gauge!("bellwether_provider_breaker_open", "provider" => provider).set(f64::from(u8::from(open)));
+}
+
+/// A cycle is in the database.
+pub fn cycle_stored(took: Duration) {
+    histogram!("bellwether_ingest_store_duration_seconds").record(took.as_secs_f64());
+}
+
+/// The database did not take a cycle.
+pub fn cycle_not_stored() {
+    counter!("bellwether_ingest_store_failures_total").increment(1);
+}
+
+/// How far the database is behind what is shown.
+pub fn store_lag(cycles: usize, seconds: i64, journal_bytes: u64) {
+    gauge!("bellwether_ingest_store_behind_cycles").set(cycles as f64);
+    gauge!("bellwether_ingest_store_behind_seconds").set(seconds as f64);
+    gauge!("bellwether_ingest_journal_bytes").set(journal_bytes as f64);
 }
 
 /// A cycle was solved against the quota.

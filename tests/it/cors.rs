@@ -138,11 +138,15 @@ async fn a_key_or_a_cookie_opens_nothing_to_the_page_of_another_site() {
     let (_world, running) = market().await;
     let token = format!("Bearer {OPERATOR}");
     for (path, _) in SHARED {
+        let (_, without) = asked(&running, "GET", path, &[("Origin", OURS)]).await;
         for credentials in [("Authorization", &*token), ("X-API-Key", "any"), ("Cookie", "sessionid=any")] {
             let (_, headers) = asked(&running, "GET", path, &[("Origin", "https://evil.example"), credentials]).await;
             assert_eq!(cors(&headers), [""; 0], "{path} {credentials:?}");
             let (_, headers) = asked(&running, "GET", path, &[("Origin", OURS), credentials]).await;
             assert_eq!(headers["access-control-allow-origin"], OURS, "never *, which would be with credentials");
+            // A page that sends them with every call can read the answer, and it is the one that everybody gets.
+            assert_eq!(headers["access-control-allow-credentials"], "true");
+            assert_eq!(headers.get("etag"), without.get("etag"), "{path} {credentials:?}");
         }
     }
     running.stop().await;

@@ -176,7 +176,7 @@ async fn a_cycle_that_fails_leaves_the_last_one_in_place_and_says_why() {
     assert_eq!(failed["meta"]["stale"], false, "one missed cycle is not stale yet");
     assert_eq!(
         failed["meta"]["cause"],
-        "the cycle of 2027-03-15 13:42:00 UTC failed: massive: HTTP 403 ERROR \"as the test wanted it\" (request \
+        "the cycle of Mon 2027-03-15 09:42:00 EDT failed: massive: HTTP 403 ERROR \"as the test wanted it\" (request \
          6a7e466379af0a71039d60cc78e72282); the plan of this key does not include this, 2 not in the answer"
     );
     for at in ["2027-03-15T13:45:00Z", "2027-03-15T13:48:00Z"] {
@@ -191,7 +191,7 @@ async fn a_cycle_that_fails_leaves_the_last_one_in_place_and_says_why() {
     let (status, health) = running.get("/api/health/detailed/").await;
     assert_eq!(status, 503);
     let freshness = health["components"].as_array().unwrap().iter().find(|part| part["name"] == "freshness").unwrap();
-    assert!(freshness["detail"].as_str().unwrap().contains("13:48:00 UTC failed: massive: HTTP 403"), "{freshness}");
+    assert!(freshness["detail"].as_str().unwrap().contains("09:48:00 EDT failed: massive: HTTP 403"), "{freshness}");
     eventually("stale data is told, not hidden behind a 503", async || running.get("/readyz").await.0 == 200).await;
     let runs = market.world.ledger(&running, "ingest").await;
     assert_eq!(runs.last().unwrap().state, RunState::Failed);

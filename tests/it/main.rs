@@ -4,6 +4,7 @@
 
 mod admin_commands;
 mod backfill_command;
+mod caching;
 mod calendar;
 mod commands;
 mod components;

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
+use bellwether::ops::explain::Code;
+
 use crate::harness::{Engine, World, instant};
 
 /// The most series of a default daemon that has been asked for everything once.
@@ -69,5 +71,15 @@ fn alerts_ask_for_metrics_that_exist() {
         let asked: BTreeSet<&str> = words.collect();
         assert!(asked.len() >= 3, "{file}: {asked:?}");
         assert!(asked.is_subset(&known), "{file}: {:?}", asked.difference(&known));
+        let codes = text.split("code=").skip(1).flat_map(|rest| {
+            let quoted = rest.trim_start_matches(['~', '\\', '"']);
+            quoted.split(['"', '\\']).next().unwrap_or_default().split('|')
+        });
+        for code in codes {
+            assert!(
+                Code::FINDINGS.iter().any(|known| known.name() == code),
+                "{file}: nothing is ever found as {code:?}"
+            );
+        }
     }
 }

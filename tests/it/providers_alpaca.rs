@@ -474,7 +474,7 @@ async fn a_late_answer_belongs_to_its_own_slot() {
     })
     .await;
     let cause = running.get("/api/market-stats/").await.1["meta"]["cause"].to_string();
-    assert!(cause.contains("13:30:00 UTC failed: alpaca: no answer before the cycle's end"), "{cause}");
+    assert!(cause.contains("09:30:00 EDT failed: alpaca: no answer before the cycle's end"), "{cause}");
     let report = market.world.cycle(&running, "2027-03-15T13:33:00Z").await;
     assert_eq!((&report["fresh"], &report["requests"]), (&json!(100), &json!(1)));
     running.stop().await;
@@ -495,4 +495,25 @@ async fn wrong_keys_end_the_cycle_with_one_call_and_are_never_repeated() {
     .await;
     assert_eq!(market.host.calls(), 1, "whoever may not ask for one batch may not ask for the next");
     running.daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_quota_that_is_spent_is_no_provider_that_is_down_after_a_restart_either() {
+    let market = market("2027-03-15T13:29:00Z", &numbered(300), Exchange::default()).await;
+    let running = market.world.start().await;
+    running.stats().await;
+    let code = async |running: &crate::harness::Running| running.get("/api/v1/ingest/why").await.1["code"].clone();
+    // It says by itself that it will not answer for an hour.
+    let spent = Answer::refused(429, "{}")
+        .with("x-ratelimit-remaining", 0)
+        .with("x-ratelimit-reset", instant("2027-03-15T14:40:00Z").timestamp());
+    market.host.trouble([Trouble::Instead(spent.clone()), Trouble::Instead(spent.clone()), Trouble::Instead(spent)]);
+    market.world.cycle(&running, "2027-03-15T13:30:00Z").await;
+    let report = market.world.cycle(&running, "2027-03-15T13:33:00Z").await;
+    assert_eq!(report, json!({"kind": "quota"}), "what the ledger keeps of it");
+    assert_eq!(code(&running).await, "quota_spent");
+    running.stop().await;
+    let running = market.world.start().await;
+    assert_eq!(code(&running).await, "quota_spent");
+    running.stop().await;
 }

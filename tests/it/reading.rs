@@ -190,6 +190,32 @@ async fn states_are_streamed_as_they_are_published_and_resumed_by_their_id() {
 }
 
 #[tokio::test]
+async fn a_client_of_the_stream_that_never_reads_is_cut_off_and_makes_room() {
+    use tokio::io::AsyncWriteExt;
+    // Each symbol is a sector of its own with a long name, so that one event is more than any buffer on the way takes.
+    let universe = tempfile::NamedTempFile::new().unwrap();
+    let rows: String = (0..4_000).map(|n| format!("T{n:04},,NYSE,{}{n}\n", "x".repeat(2_000))).collect();
+    std::fs::write(universe.path(), format!("symbol,name,exchange,sector\n{rows}")).unwrap();
+    let path = universe.path().display().to_string();
+    let settings = [("BELLWETHER_INGEST__UNIVERSE__FILE", &*path), ("BELLWETHER_HTTP__WRITE_TIMEOUT_SECONDS", "1")];
+    let world = World::at("2027-03-13T12:00:00Z", Engine::Sqlite, &settings).await;
+    let running = world.start().await;
+    running.stats().await;
+    let listening = async || {
+        let page = running.http.get(format!("http://{}/metrics", running.daemon.metrics)).send().await.unwrap();
+        let page = page.text().await.unwrap();
+        page.lines().find_map(|line| line.strip_prefix("bellwether_http_streams ")).unwrap().to_owned()
+    };
+    let mut silent = tokio::net::TcpStream::connect(running.daemon.api).await.unwrap();
+    silent.write_all(b"GET /api/v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    eventually("it is listening", async || listening().await == "1").await;
+    // The connection stays open on its side all the while.
+    eventually("it is cut off", async || listening().await == "0").await;
+    drop(silent);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn every_call_knows_the_parameters_that_the_document_names_and_no_other() {
     let (_world, running) = market().await;
     let document = bellwether::api::openapi::document();

@@ -220,10 +220,20 @@ async fn what_is_read_comes_from_memory_also_while_the_database_is_away() {
         "/api/realtime/AAPL",
         "/api/stocks/search?q=a",
         "/api/stocks/top-losers?limit=3",
+        "/api/v1/quotes",
+        "/api/v1/quotes?symbols=AAPL,NOSUCH&sort=-price",
+        "/api/v1/quotes/AAPL",
     ];
     for path in HOT.into_iter().chain(others).chain(["/api/market-hours", "/livez"]) {
         assert_eq!(running.get(path).await.0, 200, "{path}");
     }
+    let url = format!("http://{}/api/v1/stream", running.daemon.api);
+    let mut stream = running.http.get(url).send().await.unwrap();
+    let mut told = Vec::new();
+    while !String::from_utf8_lossy(&told).contains("\nevent: stats\n") {
+        told.extend(stream.chunk().await.unwrap().unwrap());
+    }
+    drop(stream);
     running.daemon.stop().await;
 }
 
@@ -268,6 +278,20 @@ async fn what_cannot_be_answered_says_why_in_the_old_and_the_new_manner() {
     assert_eq!(running.http.get(url).send().await.unwrap().headers()["allow"], "POST");
     let url = format!("http://{}/api/market-stats/", running.daemon.api);
     assert_eq!(running.http.delete(url).send().await.unwrap().headers()["allow"], "GET, HEAD");
+    // Every answer is what it says it is: before the framework, after it, errors, and what was not changed.
+    for (path, header) in [
+        ("/api/market-stats/", "x-none"),
+        ("/api/market-stats/", "if-none-match"),
+        ("/api/stocks/", "x-none"),
+        ("/api/v1/stream", "x-none"),
+        ("/api/stocks/NOSUCH/", "x-none"),
+        ("/no/such/path", "x-none"),
+        ("/livez", "x-none"),
+    ] {
+        let url = format!("http://{}{path}", running.daemon.api);
+        let answer = running.http.get(url).header(header, "*").send().await.unwrap();
+        assert_eq!(answer.headers()["x-content-type-options"], "nosniff", "{path} {header}");
+    }
     let url = format!("http://{}/livez", running.daemon.api);
     let foreign = running.http.get(&url).header("Host", "evil.example").send().await.unwrap();
     assert_eq!(foreign.status(), 400);

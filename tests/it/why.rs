@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bellwether::clock::SharedClock;
+use bellwether::ops::explain::Code;
 use bellwether::store::RunState;
 use chrono::TimeDelta;
 use serde_json::{Value, json};
@@ -23,6 +24,33 @@ async fn why(running: &Running) -> Value {
 async fn component(running: &Running, name: &str) -> Value {
     let (_, health) = running.get("/api/health/detailed/").await;
     health["components"].as_array().unwrap().iter().find(|part| part["name"] == name).unwrap().clone()
+}
+
+/// The codes of all findings, in order.
+fn codes(why: &Value) -> Vec<String> {
+    let mut codes: Vec<String> = why["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|finding| finding["code"].as_str().unwrap().to_owned())
+        .collect();
+    codes.sort();
+    codes
+}
+
+/// The codes for which the metric is 1, in order; it is there for every code.
+async fn metered(running: &Running) -> Vec<String> {
+    let page = running.http.get(format!("http://{}/metrics", running.daemon.metrics)).send().await.unwrap();
+    let page = page.text().await.unwrap();
+    let lines: Vec<(&str, &str)> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("bellwether_ingest_finding{code=\"")?.split_once("\"} "))
+        .collect();
+    assert_eq!(lines.len(), Code::FINDINGS.len(), "{lines:?}");
+    let mut codes: Vec<String> =
+        lines.iter().filter(|(_, value)| *value == "1").map(|(code, _)| (*code).to_owned()).collect();
+    codes.sort();
+    codes
 }
 
 /// Waits until the state is told, and gives it.
@@ -56,17 +84,20 @@ async fn an_hour_without_the_provider_is_no_closed_market_and_a_restart_does_not
     assert_eq!((&told["evidence"]["failing"]["cycles"], &told["evidence"]["phase"]), (&json!(20), &json!("regular")));
     let sentence = told["sentence"].as_str().unwrap();
     assert!(
-        sentence.contains("HTTP 503") && sentence.contains("20 in a row, since 2027-03-15 13:33:00 UTC"),
+        sentence.contains("HTTP 503") && sentence.contains("20 in a row, since Mon 2027-03-15 09:33:00 EDT"),
         "{sentence}"
     );
     // Readers and health have the same words.
     let stats = running.get("/api/market-stats/").await.1;
     assert!(
-        stats["meta"]["cause"].as_str().unwrap().contains("the cycle of 2027-03-15 14:30:00 UTC failed"),
+        stats["meta"]["cause"].as_str().unwrap().contains("the cycle of Mon 2027-03-15 10:30:00 EDT failed"),
         "{stats}"
     );
     assert_eq!(component(&running, "freshness").await["detail"], told["sentence"]);
     assert_eq!(component(&running, "freshness").await["look"], "bellwether ingest why");
+    // And so has what the alerts go by: each finding is 1, and nothing else is.
+    assert_eq!(metered(&running).await, codes(&told));
+    assert!(codes(&told).contains(&"provider_down".to_owned()));
     // While its breaker was open nobody called, so some refusals are left over.
     market.massive.forgive();
     running.stop().await;

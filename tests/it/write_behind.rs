@@ -164,7 +164,7 @@ async fn without_a_journal_cycles_are_stored_first_and_without_both_refused() {
     world.advance_to(&running, instant("2027-03-15T13:36:00Z")).await;
     eventually("readers are told why", async || {
         running.stats().await["meta"]["cause"].as_str().is_some_and(|cause| {
-            cause.contains("13:36:00 UTC failed: neither the journal nor the database takes the cycle")
+            cause.contains("09:36:00 EDT failed: neither the journal nor the database takes the cycle")
         })
     })
     .await;

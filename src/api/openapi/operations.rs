@@ -234,7 +234,7 @@ pub const OPERATIONS: &[Operation] = &[
     read("/api/statistics", "statistics", "site", "Counts by direction and sector", &[], cached!("Statistics")),
     read("/api/stats/total-tickers", "totalTickers", "site", "How many symbols have a quote", &[], cached!("TotalTickers")),
     read("/api/stats/gainers-losers", "gainersLosers", "site", "Counts by direction", &[], cached!("GainersLosers")),
-    read("/api/market-hours", "marketHours", "calendar", "The phase, the session, what comes next, and why", &[], plain!("Anything")),
+    read("/api/market-hours", "marketHours", "calendar", "The phase, the session, what comes next, and why, at the beginning of the minute or since the last transition", &[], cached!("Anything")),
     Operation {
         method: "post", path: "/api/billing/process-renewals", id: "processRenewals", tag: "billing",
         summary: "Decides about due subscriptions", parameters: &[], body: Some("ProcessRenewals"),

@@ -1,10 +1,11 @@
 //! What is wrong, the worst first.
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use serde::Serialize;
 
-use super::market::local;
-use super::{Code, DORMANT_SHARE, Facts, Failing, FaultKind, UNIVERSE_OLD, is_complete, utc};
+use super::market::{local, local_to_the_second};
+use super::{Code, DORMANT_SHARE, Facts, Failing, FaultKind, UNIVERSE_OLD, is_complete};
 use crate::calendar::Phase;
 
 /// Something to be mended.
@@ -43,7 +44,7 @@ fn finding(code: Code, sentence: String, since: Option<DateTime<Utc>>, look: &'s
 /// Whether there are numbers, whether they are current, and if not whose fault that is.
 fn data(facts: &Facts) -> Option<Finding> {
     let failing = facts.attempts.failing.as_ref();
-    let failure = failing.map(failure);
+    let failure = failing.map(|failing| failure(failing, facts.zone));
     let (code, since) = match failing {
         Some(Failing { kind: FaultKind::Quota, since, .. }) => (Code::QuotaSpent, Some(*since)),
         Some(Failing { kind: FaultKind::Store, since, .. }) => (Code::CycleNotKept, Some(*since)),
@@ -63,7 +64,10 @@ fn data(facts: &Facts) -> Option<Finding> {
                 Phase::Regular => "the market is open and ".to_owned(),
                 _ => String::new(),
             };
-            let aged = format!("{now}the newest quote is of {}, {missed} s of trading ago", utc(published.as_of));
+            let aged = format!(
+                "{now}the newest quote is of {}, {missed} s of trading ago",
+                local_to_the_second(published.as_of, facts.zone)
+            );
             failure.map_or_else(|| aged.clone(), |failure| format!("{aged}; {failure}"))
         }
         (Some(_), Some(failure)) => failure,
@@ -72,17 +76,19 @@ fn data(facts: &Facts) -> Option<Finding> {
     finding(code, sentence, since, "bellwether doctor ingestion")
 }
 
-fn failure(failing: &Failing) -> String {
+fn failure(failing: &Failing, zone: Tz) -> String {
     let Failing { since, slot, cycles, fault, .. } = failing;
-    let row = if *cycles > 1 { format!(" ({cycles} in a row, since {})", utc(*since)) } else { String::new() };
-    format!("the cycle of {} failed: {fault}{row}", utc(*slot))
+    let (since, slot) = (local_to_the_second(*since, zone), local_to_the_second(*slot, zone));
+    let row = if *cycles > 1 { format!(" ({cycles} in a row, since {since})") } else { String::new() };
+    format!("the cycle of {slot} failed: {fault}{row}")
 }
 
 fn breaker(facts: &Facts) -> Option<Finding> {
     let open = facts.breaker.as_ref()?;
-    let until = open.until.map(|until| format!(" until {}", utc(until))).unwrap_or_default();
+    let at = |at| local_to_the_second(at, facts.zone);
+    let until = open.until.map(|until| format!(" until {}", at(until))).unwrap_or_default();
     let reason = open.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    let sentence = format!("the provider is not called{until}, its breaker is open since {}{reason}", utc(open.since));
+    let sentence = format!("the provider is not called{until}, its breaker is open since {}{reason}", at(open.since));
     finding(Code::BreakerOpen, sentence, Some(open.since), "bellwether ingest status")
 }
 
@@ -111,7 +117,7 @@ fn store_behind(facts: &Facts) -> Option<Finding> {
     let sentence = format!(
         "{} published cycle(s) are not in the database yet, the oldest since {}{fault}",
         behind.cycles,
-        utc(behind.since)
+        local_to_the_second(behind.since, facts.zone)
     );
     finding(Code::StoreBehind, sentence, Some(behind.since), "bellwether doctor ingestion")
 }

@@ -70,6 +70,11 @@ pub(super) fn local(at: DateTime<Utc>, zone: Tz) -> String {
     at.with_timezone(&zone).format("%a %Y-%m-%d %H:%M %Z").to_string()
 }
 
+/// The same where the second counts.
+pub(super) fn local_to_the_second(at: DateTime<Utc>, zone: Tz) -> String {
+    at.with_timezone(&zone).format("%a %Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
 /// The state where nothing is wrong: what it is, in words, since when.
 pub(super) fn state(facts: &Facts) -> (Code, String, Option<DateTime<Utc>>) {
     let market = &facts.market;

@@ -181,6 +181,25 @@ pub enum Code {
 }
 
 impl Code {
+    /// What a running daemon can find to be mended.
+    pub const FINDINGS: [Self; 15] = [
+        Self::NoData,
+        Self::ProviderDown,
+        Self::CycleFailed,
+        Self::CycleNotKept,
+        Self::BreakerOpen,
+        Self::QuotaSpent,
+        Self::QuotaDoesNotFit,
+        Self::Stale,
+        Self::IncompleteTwice,
+        Self::Incomplete,
+        Self::StoreBehind,
+        Self::UniverseStandsIn,
+        Self::UniverseBuiltIn,
+        Self::UniverseOld,
+        Self::ManyDormant,
+    ];
+
     /// The name in JSON.
     pub fn name(self) -> &'static str {
         match self {
@@ -323,9 +342,4 @@ pub fn explain(facts: &Facts) -> Why {
 /// Whether a cycle counts as complete.
 pub fn is_complete(expected: u32, fresh: u32) -> bool {
     f64::from(fresh) >= f64::from(expected) * COMPLETE
-}
-
-/// An instant as it is told where exactness counts.
-fn utc(at: DateTime<Utc>) -> String {
-    at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }

@@ -102,6 +102,8 @@ impl Case {
             Some(cause) => format!("\n  readers: {cause}"),
             None => String::new(),
         };
+        let listed = |finding: &Finding| Code::FINDINGS.contains(&finding.code) || finding.code == Code::NoDaemon;
+        assert!(why.findings.iter().all(listed), "an alert cannot ask for what is not in the list");
         let others = why.findings.iter().skip(1).map(|finding| format!("\n  also {}", finding.code.name()));
         assert_eq!(why.healthy, why.findings.is_empty());
         assert_eq!(serde_json::to_value(why.code).unwrap(), why.code.name(), "the word is the same everywhere");
@@ -190,26 +192,26 @@ fn a_provider_that_is_down_is_told_apart_from_a_closed_market() {
             .told(),
     ];
     insta::assert_snapshot!(told.concat(), @"
-    cycle_failed fresh, since 25 15:03: the cycle of 2026-11-25 15:03:00 UTC failed: massive: HTTP 503
+    cycle_failed fresh, since 25 15:03: the cycle of Wed 2026-11-25 10:03:00 EST failed: massive: HTTP 503
       readers: the same
-    provider_down stale, since 25 15:03: the market is open and the newest quote is of 2026-11-25 14:59:30 UTC, 420 s of trading ago; the cycle of 2026-11-25 15:06:00 UTC failed: massive: HTTP 503 (2 in a row, since 2026-11-25 15:03:00 UTC)
+    provider_down stale, since 25 15:03: the market is open and the newest quote is of Wed 2026-11-25 09:59:30 EST, 420 s of trading ago; the cycle of Wed 2026-11-25 10:06:00 EST failed: massive: HTTP 503 (2 in a row, since Wed 2026-11-25 10:03:00 EST)
       readers: the same
-    provider_down stale, since 25 15:03: the market is open and the newest quote is of 2026-11-25 14:59:30 UTC, 3630 s of trading ago; the cycle of 2026-11-25 16:00:00 UTC failed: massive: HTTP 503 (20 in a row, since 2026-11-25 15:03:00 UTC)
+    provider_down stale, since 25 15:03: the market is open and the newest quote is of Wed 2026-11-25 09:59:30 EST, 3630 s of trading ago; the cycle of Wed 2026-11-25 11:00:00 EST failed: massive: HTTP 503 (20 in a row, since Wed 2026-11-25 10:03:00 EST)
       readers: the same
-    provider_down stale, since 25 15:03: the newest quote is of 2026-11-25 14:59:30 UTC, 21630 s of trading ago; the cycle of 2026-11-25 21:00:00 UTC failed: massive: HTTP 503 (120 in a row, since 2026-11-25 15:03:00 UTC)
+    provider_down stale, since 25 15:03: the newest quote is of Wed 2026-11-25 09:59:30 EST, 21630 s of trading ago; the cycle of Wed 2026-11-25 16:00:00 EST failed: massive: HTTP 503 (120 in a row, since Wed 2026-11-25 10:03:00 EST)
       readers: the same
-    quota_spent stale, since 25 15:03: the market is open and the newest quote is of 2026-11-25 14:59:30 UTC, 420 s of trading ago; the cycle of 2026-11-25 15:06:00 UTC failed: no call is left (2 in a row, since 2026-11-25 15:03:00 UTC)
+    quota_spent stale, since 25 15:03: the market is open and the newest quote is of Wed 2026-11-25 09:59:30 EST, 420 s of trading ago; the cycle of Wed 2026-11-25 10:06:00 EST failed: no call is left (2 in a row, since Wed 2026-11-25 10:03:00 EST)
       readers: the same
-    cycle_not_kept stale, since 25 15:03: the market is open and the newest quote is of 2026-11-25 14:59:30 UTC, 420 s of trading ago; the cycle of 2026-11-25 15:03:00 UTC failed: the disk is full
+    cycle_not_kept stale, since 25 15:03: the market is open and the newest quote is of Wed 2026-11-25 09:59:30 EST, 420 s of trading ago; the cycle of Wed 2026-11-25 10:03:00 EST failed: the disk is full
       readers: the same
-    stale stale, since 25 14:59: the market is open and the newest quote is of 2026-11-25 14:59:30 UTC, 1230 s of trading ago
+    stale stale, since 25 14:59: the market is open and the newest quote is of Wed 2026-11-25 09:59:30 EST, 1230 s of trading ago
       readers: the same
     no_daemon stale: no daemon answers here: this is what the database knows
-      readers: the market is open and the newest quote is of 2026-11-25 14:59:30 UTC, 1230 s of trading ago
+      readers: the market is open and the newest quote is of Wed 2026-11-25 09:59:30 EST, 1230 s of trading ago
       also stale
     no_data stale, since 20 12:00: no cycle has been published yet
       readers: the same
-    cycle_failed stale, since 25 15:03: the cycle of 2026-11-25 15:03:00 UTC failed: massive: HTTP 503
+    cycle_failed stale, since 25 15:03: the cycle of Wed 2026-11-25 10:03:00 EST failed: massive: HTTP 503
       readers: the same
     ");
 }
@@ -260,9 +262,9 @@ fn what_lacks_and_what_is_for_operators_alone() {
     incomplete_twice fresh, since 25 14:51: 90 of 600 symbols have no quote of this cycle: 90 not in the answer (3 cycles in a row are incomplete)
       readers: the same
     fresh fresh, since 25 14:59: the market is open and the newest quote is 30 s old; 590 of 600 symbols are fresh
-    breaker_open fresh, since 25 14:48: the provider is not called until 2026-11-25 15:08:00 UTC, its breaker is open since 2026-11-25 14:48:00 UTC: no connection
+    breaker_open fresh, since 25 14:48: the provider is not called until Wed 2026-11-25 10:08:00 EST, its breaker is open since Wed 2026-11-25 09:48:00 EST: no connection
     quota_does_not_fit fresh: 96 calls do not fit a cadence of 180 s
-    store_behind fresh, since 25 14:48: 4 published cycle(s) are not in the database yet, the oldest since 2026-11-25 14:48:00 UTC: no answer within 5 s
+    store_behind fresh, since 25 14:48: 4 published cycle(s) are not in the database yet, the oldest since Wed 2026-11-25 09:48:00 EST: no answer within 5 s
     universe_stands_in fresh: the built-in list of 600 symbols stands in until the directories have been read
     universe_built_in fresh: the built-in list of 600 symbols is quoted, in production
     many_dormant fresh: nothing has been heard of 31 of 600 symbols for cycles in a row: more than can be dead
