@@ -27,6 +27,7 @@ mod referrals;
 mod routes;
 mod schedule;
 mod server;
+mod sitemap;
 mod stocks;
 mod stream;
 mod webhooks;

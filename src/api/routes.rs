@@ -12,7 +12,7 @@ use super::guard::KnownHosts;
 use super::observe::Observed;
 use super::{
     App, account, backfill, bars, billing, calendar, exceptions, health, hours, ingest, openapi, operators, outbox,
-    quotes, referrals, schedule, stocks, stream, webhooks,
+    quotes, referrals, schedule, sitemap, stocks, stream, webhooks,
 };
 use crate::metrics::RouteTimes;
 
@@ -172,10 +172,16 @@ fn described() -> Vec<Own> {
     vec![("/openapi.json", Kind::Probe, get(openapi::json_document)), ("/docs", Kind::Probe, get(openapi::show))]
 }
 
+/// For search engines, where the configuration names pages.
+fn for_search() -> Vec<Own> {
+    vec![("/sitemap.xml", Kind::Probe, get(sitemap::sitemap)), ("/robots.txt", Kind::Probe, get(sitemap::robots))]
+}
+
 /// The API, and the pages of the console. Every path answers with and without the slash at its end.
 pub fn api(app: Arc<App>, pages: Vec<Line>) -> BoxEndpoint<'static, Response> {
     let shown = if app.shows_docs { described() } else { Vec::new() };
-    let table = [site(), modern(), probes(), shown].into_iter().flatten();
+    let searched = if app.site.pages.is_empty() { Vec::new() } else { for_search() };
+    let table = [site(), modern(), probes(), shown, searched].into_iter().flatten();
     let unmatched = observed(&app, "unmatched", Kind::Probe, Route::new());
     let routes = Route::new().at("/", observed(&app, "unmatched", Kind::Probe, Route::new())).at("/*", unmatched);
     let routes =

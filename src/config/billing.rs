@@ -10,6 +10,10 @@ use super::reader::Reader;
 use super::value::Origin;
 use crate::billing::{BillingCycle, Currency, FREE, Money, Plan, Rules};
 
+/// The most pages of a sitemap, and the longest address in one (sitemaps.org).
+const MOST_PAGES: usize = 50_000;
+const LONGEST_PAGE: usize = 2_047;
+
 /// The site whose accounts are kept here.
 #[derive(Debug, Clone)]
 pub struct SiteConfig {
@@ -17,6 +21,8 @@ pub struct SiteConfig {
     pub tokens: Vec<SecretString>,
     /// Where its pages are; links in letters and invites begin with it.
     pub frontend_url: String,
+    /// The addresses of those that search engines are told of; none: there is neither a sitemap nor a robots.txt.
+    pub pages: Vec<Url>,
     /// Invites that one account may send within an hour.
     pub invites_per_hour: u32,
     /// Domains whose addresses cannot be invited, in small letters.
@@ -38,12 +44,34 @@ pub(super) fn read_site(reader: &mut Reader<'_>) -> SiteConfig {
     if !Url::parse(&frontend_url).is_ok_and(|url| url.has_host() && ["http", "https"].contains(&url.scheme())) {
         reader.refuse("site.frontend_url", format!("{frontend_url:?} is not an address"), "write https://HOST");
     }
+    let pages = read_pages(reader, &frontend_url);
     let invites_per_hour = reader.integer("referrals.invites_per_hour", 1_u32..=10_000);
     let domains = reader.list("referrals.disposable_domains");
     let disposable_domains = domains.iter().map(|domain| domain.trim_start_matches('@').to_lowercase()).collect();
     let renews_at = read_mode(reader);
     let dunning_days = read_dunning_days(reader);
-    SiteConfig { tokens, frontend_url, invites_per_hour, disposable_domains, renews_at, dunning_days }
+    SiteConfig { tokens, frontend_url, pages, invites_per_hour, disposable_domains, renews_at, dunning_days }
+}
+
+/// Each a path below the address of the site.
+fn read_pages(reader: &mut Reader<'_>, frontend_url: &str) -> Vec<Url> {
+    let key = "site.pages";
+    let base = frontend_url.trim_end_matches('/');
+    let mut pages = Vec::new();
+    for path in reader.list(key) {
+        let is_path = path.starts_with('/') && !path.starts_with("//") && !path.contains(['#', '\\']);
+        let is_clean = !path.contains(|character: char| character.is_whitespace() || character.is_control());
+        match Url::parse(&format!("{base}{path}")) {
+            Ok(url) if is_path && is_clean && url.as_str().len() <= LONGEST_PAGE => pages.push(url),
+            // An address that is none has been refused already.
+            Err(_) if is_path && is_clean => {}
+            _ => reader.refuse(key, format!("{path:?} is not the path of a page"), "write each as \"/pricing\""),
+        }
+    }
+    if pages.len() > MOST_PAGES {
+        reader.refuse(key, format!("{} pages are more than a sitemap takes", pages.len()), "name at most 50,000");
+    }
+    pages
 }
 
 fn read_mode(reader: &mut Reader<'_>) -> Option<Url> {

@@ -57,6 +57,21 @@ json = "perhaps"
 }
 
 #[test]
+fn a_page_of_the_site_is_a_path() {
+    let toml = "[site]\nfrontend_url = \"https://site.example/\"\npages = [\"/\", \"pricing\", \"//evil.example\", \"/a b\", \"/a#b\"]";
+    insta::assert_snapshot!(load(toml, &[]).unwrap_err(), @r#"
+    site.pages (my.toml:3): "pricing" is not the path of a page; fix: write each as "/pricing"
+    site.pages (my.toml:3): "//evil.example" is not the path of a page; fix: write each as "/pricing"
+    site.pages (my.toml:3): "/a b" is not the path of a page; fix: write each as "/pricing"
+    site.pages (my.toml:3): "/a#b" is not the path of a page; fix: write each as "/pricing"
+    "#);
+    let pages =
+        load(&toml.replace("\"pricing\", \"//evil.example\", \"/a b\", \"/a#b\"", "\"/é\""), &[]).unwrap().site.pages;
+    let pages: Vec<&str> = pages.iter().map(url::Url::as_str).collect();
+    assert_eq!(pages, ["https://site.example/", "https://site.example/%C3%A9"]);
+}
+
+#[test]
 fn a_file_that_is_not_toml_names_its_line() {
     let told = load("listen = \"127.0.0.1:1\"\n[ingest\n", &[]).unwrap_err();
     assert!(told.starts_with("my.toml (my.toml:2): this is not TOML"), "{told}");

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::dormancy::Dormancy;
 use super::history::History;
 use super::session::closes_after;
-use super::why::FailedCycle;
+use super::why::{FailedCycle, cause_of};
 use super::write_behind::{StoreLag, WriteBehind};
 use crate::calendar::{Phase, SharedCalendars};
 use crate::clock::SharedClock;
@@ -24,7 +24,7 @@ use crate::config::IngestConfig;
 use crate::ingest::gate::Gated;
 use crate::ingest::providers::{Description, Provider};
 use crate::ingest::{
-    Board, FetchOptions, FetchPlan, Fetched, Fetcher, Progress, Published, RequestPlan, SharedUniverse, fetch_and_gate,
+    Board, FetchOptions, FetchPlan, Fetcher, Progress, Published, RequestPlan, SharedUniverse, fetch_and_gate,
 };
 use crate::market::codec::{CycleHead, KeptCycle};
 use crate::market::{
@@ -478,22 +478,7 @@ fn learned_quotes<'a>(universe: &'a Universe, gated: &'a Gated) -> Vec<(&'a str,
     quotes.filter_map(|(listing, quote)| Some((listing?.symbol.as_str(), quote?.as_ref()?))).collect()
 }
 
-/// Why not every symbol is fresh; `None` when each is.
-fn cause_of(fetched: &Fetched, gated: &Gated, expected: usize, dormant: usize) -> Option<String> {
-    if gated.fresh.len() == expected && expected > 0 {
-        return None;
-    }
-    let counts = [
-        (gated.missing, "not in the answer"),
-        (gated.invalid, "without a usable price and time"),
-        (gated.outdated, "older than the session"),
-        (count(dormant), "dormant"),
-    ];
-    let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
-    Some(fetched.worst().into_iter().chain(counts).collect::<Vec<_>>().join(", "))
-}
-
-fn count(number: usize) -> u32 {
+pub(super) fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 

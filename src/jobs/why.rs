@@ -4,9 +4,10 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::market_data::MarketData;
+use super::market_data::{MarketData, count};
 use super::write_behind::StoreLag;
-use crate::ingest::{BreakerState, BreakerView, CurrentUniverse, ProgressView, RequestPlan};
+use crate::ingest::gate::Gated;
+use crate::ingest::{BreakerState, BreakerView, CurrentUniverse, Fetched, ProgressView, RequestPlan};
 use crate::market::{Cycle, DelayClass, LicenceClass};
 use crate::metrics;
 use crate::ops::explain::{
@@ -143,6 +144,21 @@ struct Recalled {
     expected: u32,
     fresh: u32,
     cause: Option<String>,
+}
+
+/// Why not every symbol is fresh; `None` when each is.
+pub(super) fn cause_of(fetched: &Fetched, gated: &Gated, expected: usize, dormant: usize) -> Option<String> {
+    if gated.fresh.len() == expected && expected > 0 {
+        return None;
+    }
+    let counts = [
+        (gated.missing, "not in the answer"),
+        (gated.invalid, "without a usable price and time"),
+        (gated.outdated, "older than the session"),
+        (count(dormant), "dormant"),
+    ];
+    let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    Some(fetched.worst().into_iter().chain(counts).collect::<Vec<_>>().join(", "))
 }
 
 impl MarketData {

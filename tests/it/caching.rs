@@ -1,4 +1,4 @@
-//! How long an answer may be kept, and what a client that has it is told.
+//! How long an answer may be kept, and what a client that has it is told; what search engines are told.
 
 use chrono::TimeDelta;
 
@@ -114,5 +114,33 @@ async fn the_hours_of_the_market_have_one_tag_in_a_minute_and_another_after_a_tr
     world.clock.advance_to(instant("2027-03-15T13:30:00Z"));
     let (status, _, kept, body) = ask(&second).await;
     assert_eq!((status, &*kept, &body["is_open"]), (200, "public, max-age=60", &true.into()), "{body}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn search_engines_are_told_of_the_pages_that_are_configured() {
+    let pages = [("FRONTEND_URL", "https://site.example/"), ("BELLWETHER_SITE__PAGES", "/,/pricing,/help?a=1&b=2")];
+    let world = World::at("2027-03-13T12:00:00Z", Engine::Sqlite, &pages).await;
+    let running = world.start().await;
+    let ask = async |path: &str, tag: &str| {
+        let request = running.http.get(format!("http://{}{path}", running.daemon.api)).header("If-None-Match", tag);
+        let answer = request.send().await.unwrap();
+        let header = |name: &str| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let (status, kind, tag) = (answer.status().as_u16(), header("content-type"), header("etag").unwrap());
+        (status, kind, tag, answer.text().await.unwrap())
+    };
+    let (status, kind, tag, sitemap) = ask("/sitemap.xml", "").await;
+    assert_eq!((status, kind.as_deref()), (200, Some("application/xml")));
+    let listed: Vec<&str> = sitemap.lines().filter_map(|line| line.strip_prefix("<url><loc>")).collect();
+    let end = "</loc></url>";
+    assert_eq!(
+        listed,
+        ["", "pricing", "help?a=1&amp;b=2"].map(|page| format!("https://site.example/{page}{end}")),
+        "{sitemap}"
+    );
+    assert_eq!(ask("/sitemap.xml", &tag).await.0, 304);
+    let (status, kind, _, robots) = ask("/robots.txt", "").await;
+    assert_eq!((status, kind.as_deref()), (200, Some("text/plain; charset=utf-8")));
+    assert!(robots.ends_with("Sitemap: https://site.example/sitemap.xml\n"), "{robots}");
     running.stop().await;
 }

@@ -213,7 +213,7 @@ async fn a_wait_without_end_is_kept() {
     market.massive.trouble([Trouble::Refusal(429, Some(10_000_000_000_000))]);
     slot(&market, &running, "2027-03-15T13:30:00Z").await;
     let endless = world_cause(&running).await;
-    assert!(endless.contains("13:30:00 UTC failed: massive: HTTP 429"), "{endless}");
+    assert!(endless.contains("09:30:00 EDT failed: massive: HTTP 429"), "{endless}");
     let calls = market.massive.calls();
     slot(&market, &running, "2027-03-15T13:33:00Z").await;
     let (_, why) = running.get("/api/v1/ingest/why").await;

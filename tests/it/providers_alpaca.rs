@@ -431,7 +431,7 @@ async fn an_outage_is_told_as_one_although_the_quota_is_small() {
         market.world.cycle(&running, &format!("2027-03-15T13:{at}:00Z")).await;
         let (_, why) = running.get("/api/v1/ingest/why").await;
         assert_eq!(why["code"], code, "{why}");
-        assert!(why["sentence"].as_str().unwrap().contains("UTC failed: alpaca: "), "{why}");
+        assert!(why["sentence"].as_str().unwrap().contains("EDT failed: alpaca: "), "{why}");
         assert!(why["sentence"].as_str().unwrap().contains("HTTP 503"), "{why}");
     }
     running.daemon.stop().await;

@@ -337,7 +337,7 @@ async fn the_api_describes_itself_only_where_it_is_told_to() {
     let (mut world, running) = market().await;
     let id = [("X-Request-Id", "the-same")];
     let mut unknown = None;
-    for path in ["/no/such/path", "/docs", "/docs/", "/openapi.json", "/openapi.json/"] {
+    for path in ["/no/such/path", "/docs", "/docs/", "/openapi.json", "/openapi.json/", "/sitemap.xml", "/robots.txt"] {
         let answer = ask(&running, path, &id).await;
         let mut headers: BTreeMap<_, _> =
             answer.headers().iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
