@@ -244,7 +244,7 @@ async fn a_split_that_is_corrected_or_withdrawn_is_seen(engine: Engine) {
     let (old, new) = (split("A", "2027-02-01", 2.0), split("B", "2027-03-01", 3.0));
     store.save_splits(&[old.clone(), new.clone()]).await.unwrap();
     changes("two came", true).await;
-    store.save_splits(&[new.clone()]).await.unwrap();
+    store.save_splits(std::slice::from_ref(&new)).await.unwrap();
     changes("the same again", false).await;
     store.save_splits(&[split("B", "2027-03-01", 4.0)]).await.unwrap();
     changes("a ratio was corrected", true).await;
