@@ -10,7 +10,7 @@ use chrono::NaiveDate;
 use serde_json::{Value, json};
 
 use crate::commands::bellwether;
-use crate::harness::{Database, OPERATOR, eventually, instant, write_universe};
+use crate::harness::{Database, Engine, OPERATOR, eventually, instant, write_universe};
 use crate::process::Process;
 use crate::sim_host::{Answer, Asked, SimHost, Trouble};
 
@@ -37,19 +37,32 @@ fn answer(asked: &Asked) -> Answer {
 
 struct Place {
     host: SimHost,
+    _database: Option<Database>,
     directory: tempfile::TempDir,
     environment: BTreeMap<&'static str, String>,
 }
 
 impl Place {
     async fn new() -> Self {
+        Self::on(Engine::Sqlite).await
+    }
+
+    async fn on(engine: Engine) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let (database, url) = match engine {
+            Engine::Sqlite => (None, format!("sqlite:{}", directory.path().join("b.db").display())),
+            Engine::Postgres => {
+                let database = Database::create(engine).await;
+                let url = database.url.clone();
+                (Some(database), url)
+            }
+        };
         let universe = directory.path().join("universe.csv");
         write_universe(&universe, ["AAPL", "MSFT"].into_iter().map(str::to_owned));
         let clock = SimClock::at(instant("2026-11-23T14:00:00Z"));
         let host = SimHost::start(clock as SharedClock, None, answer).await;
         let environment = BTreeMap::from([
-            ("DATABASE_URL", format!("sqlite:{}", directory.path().join("b.db").display())),
+            ("DATABASE_URL", url),
             ("BELLWETHER_INGEST__PROVIDER", "massive".to_owned()),
             ("BELLWETHER_INGEST__MASSIVE__BASE_URL", host.url()),
             ("BELLWETHER_INGEST__MASSIVE__API_KEY", "canary-key".to_owned()),
@@ -57,7 +70,7 @@ impl Place {
             ("BELLWETHER_INGEST__UNIVERSE__FILE", universe.display().to_string()),
             ("OPERATOR_TOKEN", OPERATOR.to_owned()),
         ]);
-        Self { host, directory, environment }
+        Self { host, _database: database, directory, environment }
     }
 
     fn path(&self) -> &Path {
@@ -164,11 +177,25 @@ fn answer_of(date: &str) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn beside_a_daemon_the_daemon_is_asked_to_do_it() {
-    let mut place = Place::new().await;
+async fn beside_a_daemon_the_daemon_is_asked_to_do_it_sqlite() {
+    beside_a_daemon_the_daemon_is_asked_to_do_it(Engine::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_a_daemon_the_daemon_is_asked_to_do_it_postgres() {
+    beside_a_daemon_the_daemon_is_asked_to_do_it(Engine::Postgres).await;
+}
+
+async fn beside_a_daemon_the_daemon_is_asked_to_do_it(engine: Engine) {
+    let mut place = Place::on(engine).await;
     let mut daemon = Process::start(place.path(), &place.environment());
     place.environment.insert("BELLWETHER_LISTEN", daemon.api.to_string());
     let token = place.environment.remove("OPERATOR_TOKEN").unwrap();
+    let database = Database::at(place.environment["DATABASE_URL"].clone());
+    eventually("the daemon has said that it is there", async || {
+        database.query("SELECT host FROM instances").await.len() == 1
+    })
+    .await;
     let (code, _, told) = place.run(&[]).await;
     assert!(code == Some(75) && told.contains("OPERATOR_TOKEN"), "{code:?} {told}");
     assert_eq!(place.dates(), [""; 0]);
@@ -176,6 +203,13 @@ async fn beside_a_daemon_the_daemon_is_asked_to_do_it() {
     let (code, said, told) = place.run(&[]).await;
     assert_eq!((code, &*said), (Some(0), "10 of 10 requests are made; nothing is missing\n"), "{told}");
     assert_eq!((place.dates().len(), place.rows().await.len()), (10, 20));
+    // A cycle of the command line would spend the daemon's quota, too.
+    let (environment, directory) = (place.environment.clone(), place.path().to_owned());
+    let once = tokio::task::spawn_blocking(move || {
+        let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        bellwether(&directory, &["ingest", "once"], &environment).status.code()
+    });
+    assert_eq!(once.await.unwrap(), Some(75));
     // It is served at once.
     let (_, bars) = daemon.get("/api/v1/bars/MSFT?from=2026-03-01&to=2026-03-31").await.unwrap();
     assert_eq!((&bars["count"], &bars["bars"][9]["close"]), (&json!(10), &json!(113.0)), "{bars}");
