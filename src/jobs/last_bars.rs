@@ -11,14 +11,15 @@ use crate::ingest::past::{DailyRequest, PastForm};
 use crate::ingest::providers::FetchError;
 use crate::market::DailyBar;
 
-/// The sessions of so many days are asked for anew: what is said on the day itself is corrected in the night, and a day may be missed.
-const ANEW: TimeDelta = TimeDelta::days(7);
+/// So far back a session is looked after whose bars are not settled: what is said on the day itself is corrected in the night, and a day
+/// may be missed.
+const LOOKED_BACK: TimeDelta = TimeDelta::days(7);
 
 /// What the bars are kept as; no unit of a backfill, so that one asks for the same sessions once more when they are settled.
 const UNIT: &str = "the last sessions";
 
 impl MarketData {
-    /// Takes the bars of the sessions of the last days that are over and were seen in cycles. Gives how many; `None` where the provider
+    /// Takes the bars of the sessions of the last days that are over, were seen in cycles and are not settled. Gives how many; `None` where the provider
     /// knows no past.
     ///
     /// # Errors
@@ -36,6 +37,7 @@ impl MarketData {
         }
     }
 
+    /// Those whose day is over are settled then.
     async fn take_bars_of(
         &self,
         form: PastForm,
@@ -61,14 +63,25 @@ impl MarketData {
             self.store.save_backfill(self.provider().source, UNIT, &bars, self.clock.now()).await?;
             taken += bars.len();
         }
+        let now = self.clock.now();
+        let today = self.calendar.load().local_date(now);
+        for session in sessions.iter().filter(|session| **session < today) {
+            self.store.save_backfill(self.provider().source, &settled(*session), &[], now).await?;
+        }
         Ok(taken)
     }
 
     async fn last_sessions(&self) -> Result<Vec<NaiveDate>, BackfillError> {
         let (calendar, now) = (self.calendar.load(), self.clock.now());
         let days = self.store.market_days(7).await?;
+        let taken = self.store.backfilled(self.provider().source).await?;
         let seen = days.iter().filter_map(|day| calendar.session(day.session));
-        let over = seen.filter(|session| session.close <= now && session.close >= now - ANEW);
-        Ok(over.map(|session| session.date).collect())
+        let over = seen.filter(|session| session.close <= now && session.close >= now - LOOKED_BACK);
+        Ok(over.map(|session| session.date).filter(|date| !taken.contains(&settled(*date))).collect())
     }
+}
+
+/// The note that nothing more is to come of a session.
+fn settled(session: NaiveDate) -> String {
+    format!("settled {session}")
 }
