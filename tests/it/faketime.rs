@@ -293,7 +293,11 @@ async fn a_thousand_times_as_fast_each_date_has_its_night_postgres() {
 async fn two_years_have_one_night_a_date() {
     let (start, end) = (instant("2027-01-01T05:00:00Z"), instant("2029-01-01T05:00:00Z"));
     let settings = [("BELLWETHER_INGEST__CADENCE_SECONDS", "3600"), ("BELLWETHER_SCHEDULE__RETENTION_DAYS", "3650")];
-    let world = World::at("2027-01-01T05:00:00Z", Engine::Sqlite, &settings).await;
+    let mut world = World::at("2027-01-01T05:00:00Z", Engine::Sqlite, &settings).await;
+    // It is about nights, not about the thousand closes of a whole list.
+    let universe = world.file.path().join("universe.csv");
+    write_universe(&universe, (0..3).map(|n| format!("S{n:02}")));
+    world.set("BELLWETHER_INGEST__UNIVERSE__FILE", &universe.display().to_string());
     let mut running = world.start().await;
     let mut at = start;
     while at < end {

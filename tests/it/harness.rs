@@ -197,7 +197,7 @@ impl World {
         eventually("nothing is under way", async || running.daemon.scheduler.running() == 0).await;
     }
 
-    /// Lets the cycle of one slot run to its end, and gives the ledger's report of it; null where it failed.
+    /// Lets the cycle of one slot run to its end, and gives the ledger's report of it: where it failed, of what kind that was.
     pub async fn cycle(&self, running: &Running, at: &str) -> Value {
         self.nothing_is_under_way(running).await;
         self.clock.advance_to(instant(at));

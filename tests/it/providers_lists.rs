@@ -179,7 +179,8 @@ async fn closing_prices_are_fresh_until_those_of_the_next_session_are_due() {
     world.nothing_is_under_way(&running).await;
     // On Tuesday those of Friday would not do any more.
     closes("2027-03-12T21:00:00Z", 10.5);
-    assert_eq!(world.cycle(&running, "2027-03-16T13:30:00Z").await, Value::Null);
+    let failed = world.cycle(&running, "2027-03-16T13:30:00Z").await;
+    assert_eq!((&failed["fresh"], &failed["kind"]), (&Value::Null, &json!("provider")), "{failed}");
     closes("2027-03-15T20:00:00Z", 11.5);
     assert_eq!(world.cycle(&running, "2027-03-16T14:30:00Z").await["fresh"], 2);
     running.stop().await;
