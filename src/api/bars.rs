@@ -1,6 +1,5 @@
 //! `GET /api/v1/bars/{symbol}`: points, quarter-hour bars and daily bars of one symbol.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use chrono::{DateTime, Datelike, NaiveDate, SecondsFormat, Utc};
@@ -15,16 +14,13 @@ use super::error::Problem;
 use super::query::{Query, bad_parameter};
 use super::quotes::format_of;
 use crate::calendar::Calendar;
-use crate::jobs::{Bars, BarsQuery, Interval, NextBars, Row};
+use crate::jobs::{Bars, BarsQuery, Interval, NextBars, Row, YEARS};
 use crate::market::v1::Format;
 use crate::market::{Body, Price};
 
 /// Bars of an answer when no limit is asked for, and the most there can be.
 const USUAL_LIMIT: usize = 500;
 const MOST: usize = 1_000;
-
-/// The years that may be asked for: no exchange has kept prices for longer, and no calendar is known beyond.
-const YEARS: RangeInclusive<i32> = 1900..=2200;
 
 /// How soon to ask again while the database does not answer.
 const RETRY_SECONDS: u64 = 5;

@@ -28,7 +28,7 @@ const SHORTEST_HEDGE: Duration = Duration::from_millis(20);
 
 /// Refusals without a single answer after which batches wait for one before they are taken apart: it may not be a symbol's
 /// fault. One bad symbol among two hundred is found with eight refusals, and answers between them.
-const REFUSALS_WITHOUT_AN_ANSWER: u32 = 8;
+pub(super) const REFUSALS_WITHOUT_AN_ANSWER: u32 = 8;
 
 /// A call to be made.
 #[derive(Debug)]

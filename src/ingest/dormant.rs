@@ -90,7 +90,7 @@ impl NegativeCache {
     ) -> Learned {
         let mut learned = Learned::default();
         let said = |index: usize| fetched.quotes.get(index).and_then(Option::as_ref);
-        let heard = (0..universe.len()).filter(|index| said(*index).is_some_and(is_usable)).count();
+        let heard = (0..universe.len()).filter(|index| said(*index).is_some_and(RawQuote::is_usable)).count();
         if heard == 0 {
             return learned;
         }
@@ -103,7 +103,7 @@ impl NegativeCache {
         for (index, listing) in universe.listings().iter().enumerate() {
             let known = self.silent.get(&listing.symbol);
             let is_dormant = known.is_some_and(SilentSymbol::is_dormant);
-            if said(index).is_some_and(is_usable) {
+            if said(index).is_some_and(RawQuote::is_usable) {
                 learned.awake.extend(is_dormant.then(|| listing.symbol.clone()));
                 self.silent.remove(&listing.symbol);
                 continue;
@@ -166,11 +166,6 @@ impl NegativeCache {
 /// Of the symbols that are listed.
 fn indices(universe: &Universe, symbols: &[String]) -> Vec<usize> {
     symbols.iter().filter_map(|symbol| universe.position(symbol)).collect()
-}
-
-/// A price and a time: whether they are of today is another question.
-fn is_usable(words: &RawQuote) -> bool {
-    words.price.is_some_and(|price| price > 0.0) && words.at.is_some()
 }
 
 #[cfg(test)]

@@ -271,8 +271,7 @@ impl Fetcher {
             let (Some(second), Some(place)) = (again.quotes[*index], fetched.quotes.get_mut(*index)) else { continue };
             answered += 1;
             // Zeros are no second opinion.
-            let says_something = second.at.is_some() && second.price.is_some_and(|price| price > 0.0);
-            if says_something && place.is_none_or(|first| second.at >= first.at) {
+            if second.is_usable() && place.is_none_or(|first| second.at >= first.at) {
                 *place = Some(second);
             }
         }

@@ -4,16 +4,13 @@ use chrono::{DateTime, NaiveDate, Utc};
 use tracing::warn;
 
 use super::budget::Permit;
+use super::cycle::REFUSALS_WITHOUT_AN_ANSWER;
 use super::fetch::{Fetcher, Tries};
 use super::providers::{Call, FetchError};
 use crate::market::{DailyBar, Split, Universe};
 
 /// The most pages of one answer: more are a provider that goes round in circles.
 const MOST_PAGES: usize = 10_000;
-
-/// Refusals without a single answer after which a call is not taken apart any more: then it is not a symbol's fault. One bad symbol among
-/// a hundred is found with seven.
-const REFUSALS_WITHOUT_AN_ANSWER: u32 = 8;
 
 /// What one call for daily bars answers for, as data: how to cut a backfill into calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,8 +17,8 @@ use crate::ingest::providers::FetchError;
 use crate::market::{DailyBar, Split, Universe};
 use crate::store::StoreError;
 
-/// The years of a backfill: no source knows earlier ones, and no calendar later ones.
-const YEARS: std::ops::RangeInclusive<i32> = 1900..=2200;
+/// The years that may be asked about: no exchange has kept prices for longer, and no calendar is known beyond.
+pub const YEARS: std::ops::RangeInclusive<i32> = 1900..=2200;
 
 /// The most symbols without bars that are named.
 const NAMED: usize = 20;

@@ -390,9 +390,10 @@ impl MarketData {
         let now = self.clock.now();
         let moment = self.calendar.load().at(now);
         metrics::calendar_phase(moment.phase, moment.next_transition);
-        self.measure(now);
+        let why = self.why(now);
+        self.measure(&why, now);
         let Some(published) = self.board.current() else { return };
-        let verdict = self.verdict(now);
+        let verdict = why.verdict();
         metrics::data_age(self.age(published.snapshot.cycle.as_of, now).num_seconds(), verdict.stale);
         let meta = &published.meta;
         // While data is stale its cause names a growing age, which alone is no reason to render again.

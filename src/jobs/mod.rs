@@ -42,7 +42,7 @@ use crate::calendar::SharedCalendars;
 use crate::config::Config;
 use crate::schedule::{ClockChange, JobSpec, Misfire, Overlap, Retry, Trigger};
 use crate::scheduler::Entry;
-pub use backfill::{BackfillError, BackfillPlan, BackfillRequest};
+pub use backfill::{BackfillError, BackfillPlan, BackfillRequest, YEARS};
 pub use bars::{Bars, BarsQuery, Interval, NextBars, Row};
 pub use component::Component;
 pub use confirm::Confirmer;

@@ -25,10 +25,15 @@ impl MarketData {
     /// # Errors
     /// When the database fails.
     pub async fn restore(&self) -> Result<bool, StoreError> {
+        let stored = self.stored_cycle().await?;
+        self.take_over(stored).await
+    }
+
+    async fn take_over(&self, stored: Option<(CycleRecord, Vec<StoredQuote>)>) -> Result<bool, StoreError> {
         self.dormancy.restore().await?;
         *lock(&self.attempts) = super::why::recall(&self.store).await?;
         self.history.load().await?;
-        let Some((mut record, stored)) = self.stored_cycle().await? else { return Ok(false) };
+        let Some((mut record, stored)) = stored else { return Ok(false) };
         // What a wrong clock dated into the future must not outrank every cycle until then.
         let now = self.clock.now();
         record.cycle.slot = record.cycle.slot.min(now);
@@ -69,10 +74,12 @@ impl MarketData {
     async fn stored_cycle(&self) -> Result<Option<(CycleRecord, Vec<StoredQuote>)>, StoreError> {
         let Some(record) = self.store.last_cycle().await? else { return Ok(None) };
         let quotes = self.store.quotes().await?;
-        let id = record.cycle.id.to_string();
-        let brought = quotes.iter().filter(|stored| stored.cycle_id == id).count();
-        let whole = self.store.is_exclusive() || brought >= record.cycle.fresh as usize;
-        Ok(whole.then_some((record, quotes)))
+        let brought = || {
+            let id = record.cycle.id.to_string();
+            quotes.iter().filter(|stored| stored.cycle_id == id).count()
+        };
+        let is_whole = self.store.is_exclusive() || brought() >= record.cycle.fresh as usize;
+        Ok(is_whole.then_some((record, quotes)))
     }
 
     /// What this process shows and the database does not have yet is not taken back.
@@ -101,7 +108,11 @@ impl MarketData {
             stored.id != shown.id && stored.slot > shown.slot
         });
         if newer && stored.source == self.provider.description().source {
-            self.restore().await?;
+            // It is looked at each second: nothing else is read anew as long as the cycle is not whole.
+            let whole = self.stored_cycle().await?;
+            if whole.is_some() {
+                self.take_over(whole).await?;
+            }
         }
         Ok(())
     }

@@ -283,10 +283,9 @@ impl MarketData {
     }
 
     /// What an alert goes by: what is to be mended, how old the universe is, and how many cycles in a row failed or lacked symbols.
-    pub(super) fn measure(&self, now: DateTime<Utc>) {
-        let Why { findings, .. } = self.why(now);
+    pub(super) fn measure(&self, why: &Why, now: DateTime<Utc>) {
         for code in Code::FINDINGS {
-            metrics::finding(code.name(), findings.iter().any(|finding| finding.code == code));
+            metrics::finding(code.name(), why.findings.iter().any(|finding| finding.code == code));
         }
         let universe = self.universe_facts(now);
         let age = universe.age_seconds_market.filter(|_| universe.source != "built-in").unwrap_or(0);

@@ -77,26 +77,20 @@ const SORTED: [(&str, SortBy); 30] = [
 ];
 
 /// The names of what can be bounded.
-pub const BOUNDED_NAMES: [&str; BOUNDED.len()] = {
-    let mut names = [""; BOUNDED.len()];
-    let mut place = 0;
-    while place < names.len() {
-        names[place] = BOUNDED[place].0;
-        place += 1;
-    }
-    names
-};
+pub const BOUNDED_NAMES: [&str; BOUNDED.len()] = names(&BOUNDED);
 
 /// The names of what a list can be sorted by.
-pub const SORTED_NAMES: [&str; SORTED.len()] = {
-    let mut names = [""; SORTED.len()];
+pub const SORTED_NAMES: [&str; SORTED.len()] = names(&SORTED);
+
+const fn names<T, const N: usize>(table: &[(&'static str, T); N]) -> [&'static str; N] {
+    let mut names = [""; N];
     let mut place = 0;
-    while place < names.len() {
-        names[place] = SORTED[place].0;
+    while place < N {
+        names[place] = table[place].0;
         place += 1;
     }
     names
-};
+}
 
 /// What a client wants listed.
 #[derive(Debug, Clone, PartialEq)]

@@ -92,6 +92,13 @@ pub struct RawQuote {
     pub halted: bool,
 }
 
+impl RawQuote {
+    /// A price and a time: whether they are of today is another question.
+    pub fn is_usable(&self) -> bool {
+        self.price.is_some_and(|price| price > 0.0) && self.at.is_some()
+    }
+}
+
 /// An answered call.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answer {
