@@ -338,7 +338,8 @@ impl Daemon {
     async fn spawn_planner(&self, planner: Planner, parts: &Parts, cron_waker: bool) {
         let nudge = planner.nudge();
         self.tasks.spawn(Arc::clone(&self.leadership).keep(Arc::clone(&nudge), self.planning.clone()));
-        self.tasks.spawn(planner.run());
+        // Among the runs: a look that is under way when the daemon is told to stop may still begin some, which are waited for as well.
+        self.runs.spawn(planner.run());
         let (status, clock) = (Arc::clone(&self.scheduler), Arc::clone(&parts.clock));
         if cron_waker && let Err(fault) = spawn_cron_waker(nudge, status, clock, self.planning.clone()).await {
             warn!(error = %fault, "tokio-cron-scheduler did not start; the planner wakes by its own clock");
@@ -414,6 +415,10 @@ impl Daemon {
         self.tasks.close();
         if tokio::time::timeout(LAST_ANSWERS, self.tasks.wait()).await.is_err() {
             warn!("open connections are cut off");
+        }
+        // What the last calls began.
+        if tokio::time::timeout(LAST_ANSWERS, self.runs.wait()).await.is_err() {
+            warn!(runs = self.scheduler.running(), "runs are left behind; the next start takes them up again");
         }
         if tokio::time::timeout(LAST_ANSWERS, self.store.close()).await.is_err() {
             warn!("the database was not closed in time; nothing that was acknowledged is lost");

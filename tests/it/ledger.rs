@@ -313,3 +313,20 @@ async fn a_slot_without_a_row_is_found_sqlite() {
 async fn a_slot_without_a_row_is_found_postgres() {
     a_slot_without_a_row_is_found(Engine::Postgres).await;
 }
+
+#[tokio::test]
+async fn told_to_stop_in_the_middle_of_a_look_it_ends_what_the_look_began() {
+    let world = World::at("2027-03-15T21:00:00Z", Engine::Sqlite, &[]).await;
+    for steps in (0..40).step_by(4) {
+        let running = world.start().await;
+        running.stats().await;
+        world.clock.advance(TimeDelta::days(1));
+        // So far has the planner come when it is told.
+        for _ in 0..steps {
+            tokio::task::yield_now().await;
+        }
+        running.daemon.stop().await;
+        let begun = world.database.query("SELECT job FROM job_runs WHERE state = 'running'").await;
+        assert!(begun.is_empty(), "{begun:?} was begun and nobody waited for it, told to stop after {steps} steps");
+    }
+}

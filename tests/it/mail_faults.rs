@@ -152,7 +152,9 @@ async fn a_server_that_is_away_for_days_costs_no_letter() {
     assert_eq!((waits("a").await, waits("old").await), ((Waiting, 0), (Waiting, 0)));
     running.stop().await;
     // Meanwhile somebody has paid, and something is too old to be told.
-    world.database.execute("UPDATE subscriptions SET status = 'active' WHERE user_id = 'u3'".to_owned()).await;
+    let end = instant("2027-04-13T05:00:00Z").to_rfc3339();
+    let paid = format!("status = 'active', current_period_end = '{end}', next_action_at = '{end}'");
+    world.database.execute(format!("UPDATE subscriptions SET {paid} WHERE user_id = 'u3'")).await;
     world.set("EMAIL_PORT", &smtp.address.port().to_string());
     let running = world.start().await;
     becomes(&world, &running, "a", Sent, TimeDelta::seconds(30)).await;
