@@ -95,10 +95,10 @@ pub(super) async fn insert_postgres(
     const AS_PLANNER: &str = where_new!(as_planner!());
     const AS_ANYBODY: &str =
         where_new!("WITH office AS (SELECT $17::BIGINT AS epoch WHERE $18::TEXT || $19::TEXT <> '')");
-    let Handle::Postgres(connection, route) = connection.handle() else { return Ok(Vec::new()) };
+    let Handle::Postgres(mut session, route) = connection.handle() else { return Ok(Vec::new()) };
     if term.is_some() {
         let query = sqlx::query_with(NEW, arguments(rows, term)?).persistent(!route.pooled);
-        let first = &mut *connection;
+        let first = session.again();
         match on!(@postgres first, route, query, execute) {
             Ok(done) if done.rows_affected() == 0 => return Err(StoreError::Deposed),
             Ok(_) => return Ok(rows.iter().map(|run| (run.id.to_string(),)).collect()),
@@ -108,7 +108,7 @@ pub(super) async fn insert_postgres(
     }
     let sql = if term.is_some() { AS_PLANNER } else { AS_ANYBODY };
     let query = sqlx::query_as_with::<_, (String,), _>(sql, arguments(rows, term)?).persistent(!route.pooled);
-    let mut written = on!(@postgres connection, route, query, fetch_all)?;
+    let mut written = on!(@postgres session, route, query, fetch_all)?;
     let before = written.len();
     written.retain(|(id,)| id != OFFICE);
     if written.len() == before { Err(StoreError::Deposed) } else { Ok(written) }
@@ -186,7 +186,7 @@ pub(super) async fn finish_postgres(
          SELECT run, attempt, fence, owner, started_at, finished_at, attempt_state, error FROM ends \
          WHERE run IN (SELECT id FROM changed) ON CONFLICT (run_id, n) DO NOTHING) \
          SELECT id FROM changed";
-    let Handle::Postgres(connection, route) = connection.handle() else { return Ok(Vec::new()) };
+    let Handle::Postgres(session, route) = connection.handle() else { return Ok(Vec::new()) };
     let query = sqlx::query_as::<sqlx::Postgres, (String,)>(SQL)
         .bind(ends.iter().map(|end| end.run.to_string()).collect::<Vec<_>>())
         .bind(ends.iter().map(|end| end.attempt).collect::<Vec<_>>())
@@ -203,7 +203,7 @@ pub(super) async fn finish_postgres(
         .bind(ends.iter().map(|end| end.stats.as_deref()).collect::<Vec<_>>())
         // The plan of many is made for how large the ledger is now, not for how large it was when the statement was new.
         .persistent(ends.len() == 1 && !route.pooled);
-    on!(@postgres connection, route, query, fetch_all)
+    on!(@postgres session, route, query, fetch_all)
 }
 
 fn attempt(run: &NewRun) -> i32 {

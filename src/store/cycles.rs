@@ -227,7 +227,7 @@ async fn upsert_quotes(handle: Handle<'_>, cycle: &str, rows: &[(&Arc<str>, &Quo
                 next = following;
             }
         }
-        Handle::Postgres(connection, route) => {
+        Handle::Postgres(session, route) => {
             let mut query = sqlx::query::<sqlx::Postgres>(POSTGRES_UPSERT)
                 .bind(rows.iter().map(|(symbol, _)| &***symbol).collect::<Vec<&str>>())
                 .bind(column(rows, |(_, quote)| quote.at))
@@ -240,7 +240,7 @@ async fn upsert_quotes(handle: Handle<'_>, cycle: &str, rows: &[(&Arc<str>, &Quo
                 .bind(column(rows, |(_, quote)| quote.flags.0))
                 .bind(cycle)
                 .persistent(!route.pooled);
-            within(route.deadline, query.execute(connection)).await?;
+            within(route.deadline, query.execute(session.plain())).await?;
         }
     }
     Ok(())

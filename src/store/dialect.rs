@@ -5,10 +5,12 @@
 
 use std::time::Duration;
 
+use scopeguard::ScopeGuard;
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Sqlite, SqliteConnection, Transaction};
 
 use super::StoreError;
+use super::transaction::Owned;
 
 /// A connection on loan from the pool.
 pub(super) enum Connection {
@@ -19,13 +21,39 @@ pub(super) enum Connection {
 /// A transaction; it is rolled back when it is dropped without [`Tx::commit`].
 pub(super) enum Tx {
     Sqlite(Transaction<'static, Sqlite>, Duration),
-    Postgres(Transaction<'static, Postgres>, Route),
+    Postgres(Owned, Route),
 }
 
 /// What [`on!`] runs statements on, with the longest one may take.
 pub(super) enum Handle<'a> {
     Sqlite(&'a mut SqliteConnection, Duration),
-    Postgres(&'a mut PgConnection, Route),
+    Postgres(Session<'a>, Route),
+}
+
+/// A connection to a PostgreSQL server.
+pub(super) enum Session<'a> {
+    /// On loan from the pool, and in no transaction.
+    Lent(&'a mut PoolConnection<Postgres>),
+    /// Of a transaction, which keeps it to itself.
+    Held(&'a mut PgConnection),
+}
+
+impl<'s> Session<'s> {
+    /// The same, so that several statements can be run one after the other.
+    pub(super) fn again(&mut self) -> Session<'_> {
+        match self {
+            Self::Lent(connection) => Session::Lent(connection),
+            Self::Held(connection) => Session::Held(connection),
+        }
+    }
+
+    /// What one statement is run on as it is.
+    pub(super) fn plain(self) -> &'s mut PgConnection {
+        match self {
+            Self::Lent(connection) => connection,
+            Self::Held(connection) => connection,
+        }
+    }
 }
 
 /// How statements get to a PostgreSQL server.
@@ -40,8 +68,6 @@ pub(super) struct Route {
     pub(super) pooled: bool,
     /// Whether commits there are not synced unless a transaction asks for it.
     pub(super) lax: bool,
-    /// Whether a transaction holds the server connection already.
-    pub(super) held: bool,
 }
 
 impl Route {
@@ -61,7 +87,7 @@ impl Handle<'_> {
     pub(super) fn again(&mut self) -> Handle<'_> {
         match self {
             Self::Sqlite(connection, deadline) => Handle::Sqlite(connection, *deadline),
-            Self::Postgres(connection, route) => Handle::Postgres(connection, *route),
+            Self::Postgres(session, route) => Handle::Postgres(session.again(), *route),
         }
     }
 }
@@ -70,7 +96,7 @@ impl Connection {
     pub(super) fn handle(&mut self) -> Handle<'_> {
         match self {
             Self::Sqlite(connection, deadline) => Handle::Sqlite(connection, *deadline),
-            Self::Postgres(connection, route) => Handle::Postgres(connection, *route),
+            Self::Postgres(connection, route) => Handle::Postgres(Session::Lent(connection), *route),
         }
     }
 }
@@ -79,7 +105,7 @@ impl Tx {
     pub(super) fn handle(&mut self) -> Handle<'_> {
         match self {
             Self::Sqlite(tx, deadline) => Handle::Sqlite(tx, *deadline),
-            Self::Postgres(tx, route) => Handle::Postgres(tx, Route { held: true, ..*route }),
+            Self::Postgres(tx, route) => Handle::Postgres(Session::Held(tx.connection()), *route),
         }
     }
 
@@ -87,7 +113,7 @@ impl Tx {
     pub(super) async fn commit(self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(tx, deadline) => within(deadline, tx.commit()).await,
-            Self::Postgres(tx, route) => within(route.deadline, tx.commit()).await,
+            Self::Postgres(tx, route) => within(route.deadline, ScopeGuard::into_inner(tx).commit()).await,
         }
     }
 }
@@ -123,9 +149,9 @@ macro_rules! on {
                 let query = sqlx::query_as::<sqlx::Sqlite, $row>($sql)$(.bind($bind))*;
                 $crate::store::dialect::within(deadline, query.$fetch(connection)).await
             }
-            $crate::store::dialect::Handle::Postgres(connection, route) => {
+            $crate::store::dialect::Handle::Postgres(session, route) => {
                 let query = sqlx::query_as::<sqlx::Postgres, $row>($sql)$(.bind($bind))*.persistent(!route.pooled);
-                $crate::store::dialect::on!(@postgres connection, route, query, $fetch)
+                $crate::store::dialect::on!(@postgres session, route, query, $fetch)
             }
         }
     };
@@ -135,23 +161,26 @@ macro_rules! on {
                 let query = sqlx::query::<sqlx::Sqlite>($sql)$(.bind($bind))*;
                 $crate::store::dialect::within(deadline, query.execute(connection)).await.map(|done| done.rows_affected())
             }
-            $crate::store::dialect::Handle::Postgres(connection, route) => {
+            $crate::store::dialect::Handle::Postgres(session, route) => {
                 let query = sqlx::query::<sqlx::Postgres>($sql)$(.bind($bind))*.persistent(!route.pooled);
-                $crate::store::dialect::on!(@postgres connection, route, query, execute).map(|done| done.rows_affected())
+                $crate::store::dialect::on!(@postgres session, route, query, execute).map(|done| done.rows_affected())
             }
         }
     };
-    (@postgres $connection:ident, $route:ident, $query:ident, $fetch:ident) => {
-        if $route.pooled && !$route.held {
-            let whole = async {
-                let mut tx = sqlx::Connection::begin_with($connection, $route.begin()).await?;
-                let fetched = $query.$fetch(&mut *tx).await?;
-                tx.commit().await?;
-                Ok(fetched)
-            };
-            $crate::store::dialect::within($route.deadline, whole).await
-        } else {
-            $crate::store::dialect::within($route.deadline, $query.$fetch($connection)).await
+    (@postgres $session:ident, $route:ident, $query:ident, $fetch:ident) => {
+        match $session {
+            // Behind a pooler each statement is a transaction of its own.
+            $crate::store::dialect::Session::Lent(connection) if $route.pooled => {
+                let whole = async {
+                    let mut open = $crate::store::transaction::Open::begin(connection, $route.begin()).await?;
+                    match $query.$fetch(open.connection()).await {
+                        Ok(fetched) => open.commit().await.map(|()| fetched),
+                        Err(fault) => Err(open.undone_after(fault).await),
+                    }
+                };
+                $crate::store::dialect::within($route.deadline, whole).await
+            }
+            session => $crate::store::dialect::within($route.deadline, $query.$fetch(session.plain())).await,
         }
     };
 }
@@ -169,7 +198,7 @@ macro_rules! write_rows {
                     .await
                     .map(|done| done.rows_affected())
             }
-            $crate::store::dialect::Handle::Postgres(connection, route) => {
+            $crate::store::dialect::Handle::Postgres(session, route) => {
                 let mut columns = $crate::store::columns::Columns::default();
                 for $item in $rows {
                     let mut $row = columns.row();
@@ -178,7 +207,7 @@ macro_rules! write_rows {
                 let text = columns.text($head, $tail);
                 // Planned for the rows at hand: a plan for any number of them is a bad one for a table without statistics.
                 let query = columns.bind(text).persistent(false);
-                $crate::store::dialect::within(route.deadline, query.execute(connection))
+                $crate::store::dialect::within(route.deadline, query.execute(session.plain()))
                     .await
                     .map(|done| done.rows_affected())
             }

@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection as _, PgConnection, SqliteConnection};
 use std::time::Duration;
 
-use super::dialect::{Handle, Route, by_engine, on, within};
+use super::dialect::{Handle, Route, Session, by_engine, on, within};
 use super::{StoreError, unavailable};
 use crate::config::DatabaseTarget;
 
@@ -123,7 +123,7 @@ impl Source {
         match self {
             Self::Sqlite(connection) => Handle::Sqlite(connection, DEADLINE),
             Self::Postgres(connection) => {
-                Handle::Postgres(connection, Route { deadline: DEADLINE, pooled: false, lax: false, held: true })
+                Handle::Postgres(Session::Held(connection), Route { deadline: DEADLINE, pooled: false, lax: false })
             }
         }
     }

@@ -343,13 +343,13 @@ async fn put_blobs(
             insert.push(table.on_conflict(replace));
             within(deadline, insert.build().persistent(rows.len() == INSERTED_AT_ONCE).execute(connection)).await?;
         }
-        Handle::Postgres(connection, route) => {
+        Handle::Postgres(server, route) => {
             let mut insert = sqlx::QueryBuilder::<sqlx::Postgres>::new(table.insert());
             insert.push("SELECT ").push_bind(session).push("::date, u.* FROM UNNEST(");
             insert.push_bind(rows.iter().map(|(symbol_id, _)| *symbol_id).collect::<Vec<_>>()).push("::bigint[], ");
             insert.push_bind(rows.iter().map(|(_, content)| content.to_vec()).collect::<Vec<_>>());
             insert.push("::bytea[]) AS u").push(table.on_conflict(replace));
-            within(route.deadline, insert.build().persistent(!route.pooled).execute(connection)).await?;
+            within(route.deadline, insert.build().persistent(!route.pooled).execute(server.plain())).await?;
         }
     }
     Ok(())
@@ -376,7 +376,7 @@ pub(super) async fn put_daily(
             insert.push(ON_CONFLICT);
             within(deadline, insert.build().persistent(rows.len() == INSERTED_AT_ONCE).execute(connection)).await?;
         }
-        Handle::Postgres(connection, route) => {
+        Handle::Postgres(server, route) => {
             let column = |of: fn(&Bar) -> i64| rows.iter().map(|(.., bar)| of(bar)).collect::<Vec<i64>>();
             let mut insert = sqlx::QueryBuilder::<sqlx::Postgres>::new(INSERT);
             insert.push("SELECT u.*, ").push_bind(from_provider).push("::boolean FROM UNNEST(");
@@ -389,7 +389,7 @@ pub(super) async fn put_daily(
             }
             insert.push_bind(rows.iter().map(|(.., bar)| bar.volume).collect::<Vec<_>>()).push("::bigint[]) AS u");
             insert.push(ON_CONFLICT);
-            within(route.deadline, insert.build().persistent(!route.pooled).execute(connection)).await?;
+            within(route.deadline, insert.build().persistent(!route.pooled).execute(server.plain())).await?;
         }
     }
     Ok(())

@@ -79,7 +79,7 @@ async fn insert(tx: &mut Tx, events: &[&NewEvent], as_rivals: bool) -> Result<Ha
             }
             ids
         }
-        Handle::Postgres(connection, route) => {
+        Handle::Postgres(session, route) => {
             const SQL: &str = "INSERT INTO webhook_events (id, source, event_id, rival, event_type, status, verdict, \
                  payload_hash, body, headers, created_at, received_at, attempts, next_attempt_at) \
                  SELECT id, source, event_id, CASE WHEN $11 THEN hash ELSE '' END, event_type, \
@@ -102,7 +102,7 @@ async fn insert(tx: &mut Tx, events: &[&NewEvent], as_rivals: bool) -> Result<Ha
                 .bind(events.iter().map(|one| one.received_at).collect::<Vec<_>>())
                 .bind(as_rivals)
                 .persistent(!route.pooled);
-            on!(@postgres connection, route, query, fetch_all)?
+            on!(@postgres session, route, query, fetch_all)?
         }
     };
     Ok(ids.into_iter().map(|(id,)| id).collect())

@@ -38,6 +38,7 @@ mod renewals;
 mod sqlite;
 mod subscriptions;
 mod symbols;
+mod transaction;
 mod webhook_effects;
 mod webhook_events;
 
@@ -306,7 +307,8 @@ impl Store {
             }
             Db::Postgres(server) => {
                 let route = server.route(self.deadline);
-                Ok(Tx::Postgres(within(self.deadline, server.pool.begin_with(route.begin())).await?, route))
+                let begun = async { transaction::begin(server.pool.acquire().await?, route.begin()).await };
+                Ok(Tx::Postgres(within(self.deadline, begun).await?, route))
             }
         }
     }

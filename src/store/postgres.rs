@@ -74,13 +74,14 @@ impl Server {
     }
 
     pub(super) fn route(&self, deadline: Duration) -> Route {
-        Route { deadline, pooled: self.pooled, lax: self.lax, held: false }
+        Route { deadline, pooled: self.pooled, lax: self.lax }
     }
 
     /// Brings the schema up to date, all of it or nothing, one instance at a time. The lock belongs to the transaction, because
     /// one that belongs to a session is stranded by a pooler.
     pub(super) async fn migrate(&self, migrator: &Migrator) -> Result<(), sqlx::migrate::MigrateError> {
-        let mut connection = self.pool.acquire().await?;
+        // Not the pool's any more: afterwards it believes that its statements are still prepared.
+        let mut connection = self.pool.acquire().await?.detach();
         let mut tx = connection.begin().await?;
         // A migration may be slower than a statement of the daemon is ever allowed to be. What others left prepared on the server
         // connection behind a pooler would get in the way of the migrator's own statements, and its own in theirs.
@@ -91,8 +92,6 @@ impl Server {
         unlocked.run(&mut *tx).await?;
         sqlx::raw_sql("DEALLOCATE ALL").execute(&mut *tx).await?;
         tx.commit().await?;
-        // It believes that its statements are still prepared.
-        drop(connection.detach());
         Ok(())
     }
 

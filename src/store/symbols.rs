@@ -183,7 +183,7 @@ async fn upsert_symbols(
             insert.push(upsert!());
             within(deadline, insert.build().execute(connection)).await?;
         }
-        Handle::Postgres(connection, route) => {
+        Handle::Postgres(session, route) => {
             let text = |of: fn(&Listing) -> &str| -> Vec<String> {
                 rows.iter().map(|listing| of(listing).to_owned()).collect()
             };
@@ -197,7 +197,7 @@ async fn upsert_symbols(
                 .bind(now)
                 .bind(revision)
                 .persistent(!route.pooled);
-            within(route.deadline, query.execute(connection)).await?;
+            within(route.deadline, query.execute(session.plain())).await?;
         }
     }
     Ok(())

@@ -87,7 +87,7 @@ impl Database {
         rows.into_iter().map(|(text,)| text).collect()
     }
 
-    fn target(&self) -> DatabaseTarget {
+    pub fn target(&self) -> DatabaseTarget {
         Config::load(None, &[("DATABASE_URL", self.url.as_str())].into_iter().collect()).unwrap().database
     }
 }

@@ -14,6 +14,7 @@ mod disk_postgres;
 mod doctor;
 mod faketime;
 mod fetching;
+mod given_up;
 mod harness;
 mod history;
 mod inbox;

@@ -397,6 +397,12 @@ async fn a_reader_sees_no_half_cycle_and_none_again(engine: Engine) {
     let running = world.start().await;
     let stored = world.database.query("SELECT COUNT(*) || '' FROM cycle_points").await[0].parse::<usize>().unwrap();
     assert!(stored >= seen[0], "{stored} cycles are kept of {seen:?}");
+    // What the killed one had begun is taken up when that has been silent for long enough, and somebody looks.
+    eventually("nothing is under way any more", async || {
+        world.clock.advance(TimeDelta::milliseconds(50));
+        world.database.query("SELECT job FROM job_runs WHERE state = 'running'").await.is_empty()
+    })
+    .await;
     running.stop().await;
 }
 
