@@ -283,7 +283,7 @@ impl Daemon {
         nudge: Arc<Notify>,
     ) {
         let table = jobs::table(config);
-        let (status, runs) = (Arc::clone(&self.scheduler), self.runs.clone());
+        let (status, runs) = (Arc::clone(&self.scheduler), (self.runs.clone(), self.cut_off.clone()));
         let renewals_on_demand = renewals::on_demand(&table, parts, &renewals, status, runs);
         let operations = Operations { ledger: parts.ledger.clone(), table, by: "by an operator over HTTP" };
         let (status, stop) = (Arc::clone(&self.scheduler), self.planning.clone());

@@ -186,7 +186,7 @@ fn run_id(text: &str) -> Result<Uuid, Problem> {
 /// Does it in a task of its own: a caller that hangs up must not leave it half done.
 async fn act(app: &Arc<App>, verb: &Verb, dry_run: bool) -> Result<Response> {
     let (operations, verb): (Operations, Verb) = (app.operations.clone(), verb.clone());
-    let work = tokio::spawn(async move {
+    let work = app.runs.spawn(async move {
         let answer = operations.perform(&verb, dry_run).await;
         if answer.is_ok() && !dry_run {
             tracing::info!(verb = ?verb, "an operator has changed the schedule over HTTP");

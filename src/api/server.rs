@@ -100,9 +100,9 @@ pub async fn serve(
                 let (answerer, stop) = (answerer.clone(), stop.clone());
                 connections.spawn(async move {
                     metrics::http_connections(1.0);
+                    let _open = scopeguard::guard((), |()| metrics::http_connections(-1.0));
                     // Made here, or the task would have room for it twice: as what it was given and as what it waits for.
                     connection(stream, peer, answerer, limits, stop).await;
-                    metrics::http_connections(-1.0);
                     drop(slot);
                 });
             }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::inbox::InboxParts;
@@ -40,9 +41,9 @@ pub(super) fn on_demand(
     parts: &Parts,
     renewals: &Arc<Renewals>,
     status: Arc<Status>,
-    runs: TaskTracker,
+    (runs, cut_off): (TaskTracker, CancellationToken),
 ) -> RenewalsOnDemand {
     let spec = table.iter().find(|spec| spec.name == jobs::RENEWALS).cloned();
     let spec = spec.unwrap_or_else(|| unreachable!("the table has a line for renewals"));
-    RenewalsOnDemand { renewals: Arc::clone(renewals), spec, ledger: parts.ledger.clone(), status, runs }
+    RenewalsOnDemand { renewals: Arc::clone(renewals), spec, ledger: parts.ledger.clone(), status, runs, cut_off }
 }

@@ -243,11 +243,14 @@ impl Fetcher {
             warn!(slot = %plan.slot, requests = solved.requests, "{warning}");
         }
         self.progress.begin(plan.slot, wanted.len(), self.clock.now(), plan.deadline);
+        // Also where the run is cut off: nothing is fetched any more.
+        let fetching = scopeguard::guard((), |()| self.progress.end());
+        lock(&self.pace).cycle_begins();
         let fetched = tokio::select! {
             fetched = cycle::run(self, universe, wanted, &solved, plan.deadline) => fetched,
             () = self.say_progress() => unreachable!("it speaks for ever"),
         };
-        self.progress.end();
+        drop(fetching);
         self.begin_at.store(fetched.held_back.unwrap_or(0), Ordering::Relaxed);
         metrics::fetched(self.provider.description().name, self.concurrency(), fetched.refused.len());
         Fetched { plan: Some(solved), ..fetched }

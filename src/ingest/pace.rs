@@ -34,6 +34,11 @@ impl Pace {
         self.limit as usize
     }
 
+    /// A cycle begins: what is left of the one before it, whose calls were given up, excuses no fault of this one.
+    pub fn cycle_begins(&mut self) {
+        self.of_old_flight = 0;
+    }
+
     /// A call was answered: a little more, or less where it took many times the usual. `latency` is that of a call like most;
     /// others have none: a call for two symbols is quick and one for the past is slow, and neither says how long a batch takes.
     pub fn answered(&mut self, latency: Option<Duration>) {
@@ -136,6 +141,15 @@ mod tests {
             pace.failed();
         }
         assert_eq!(pace.limit(), 32);
+        pace.failed();
+        assert_eq!(pace.limit(), 16);
+    }
+
+    #[test]
+    fn calls_that_were_given_up_excuse_nothing_of_the_next_cycle() {
+        let mut pace = Pace::new(64);
+        pace.failed();
+        pace.cycle_begins();
         pace.failed();
         assert_eq!(pace.limit(), 16);
     }

@@ -21,6 +21,8 @@ use crate::metrics;
 use crate::store::{Applied, Claimed, EventStatus, Mark, MarkedPaid, Store, StoreError};
 use crate::webhooks::{Envelope, paypal};
 
+use super::unanswered::Unanswered;
+
 /// How often is looked without being told.
 const EVERY: Duration = Duration::from_secs(5);
 
@@ -49,6 +51,15 @@ pub struct Events {
     pub nudge: Arc<Notify>,
 }
 
+/// What this process has claimed and the database did not take the end of, so that it need not wait for its claim to grow old.
+#[derive(Debug, Default)]
+struct Unended {
+    /// Those of a batch at most.
+    claims: Vec<Claimed>,
+    /// The ends of claims of which it is not known whether they were made.
+    unanswered: Unanswered,
+}
+
 impl Events {
     /// Applies what is due until `stop`.
     pub async fn keep(self, stop: CancellationToken) {
@@ -63,10 +74,10 @@ impl Events {
             }
         }
         // At the start there may be what a process before this one has left.
-        let (mut unended, mut told) = (Vec::new(), true);
+        let (mut unended, mut told) = (Unended::default(), true);
         while !stop.is_cancelled() {
             // What nobody told of is looked for before it is claimed, which is a write; a database that cannot say is asked in the claim.
-            if told || !unended.is_empty() || self.show().await != Some(0) {
+            if told || !unended.claims.is_empty() || !unended.unanswered.is_empty() || self.show().await != Some(0) {
                 if let Err(fault) = self.pass(&mut unended, &stop).await {
                     warn!(error = %fault, "the inbox cannot be worked on now");
                 }
@@ -80,25 +91,30 @@ impl Events {
         }
     }
 
-    /// Everything that is due. `unended` keeps the claims of this process whose end the database did not take, a batch of them at
-    /// most: nothing more is claimed until they have it, so that they do not wait for their claim to grow old.
-    async fn pass(&self, unended: &mut Vec<Claimed>, stop: &CancellationToken) -> Result<(), StoreError> {
-        while let Some(claim) = unended.last() {
+    /// Everything that is due. Nothing more is claimed until what this process has at hand has its end.
+    async fn pass(&self, unended: &mut Unended, stop: &CancellationToken) -> Result<(), StoreError> {
+        for until in unended.unanswered.all() {
+            let now = self.clock.now();
+            unended.unanswered.looked(until, self.store.take_back_events(until, now).await?, now);
+        }
+        while let Some(claim) = unended.claims.last() {
             self.fail(claim, "how it ended could not be written down".to_owned()).await?;
-            unended.pop();
+            unended.claims.pop();
         }
         while !stop.is_cancelled() {
             let now = self.clock.now();
+            unended.unanswered.asked(now + CLAIM);
             let claimed = self.store.claim_events(now, now + CLAIM, BATCH).await?;
+            unended.unanswered.answered();
             if claimed.is_empty() {
                 break;
             }
             for claim in claimed {
                 if !self.settle(&claim).await {
-                    unended.push(claim);
+                    unended.claims.push(claim);
                 }
             }
-            if !unended.is_empty() {
+            if !unended.claims.is_empty() {
                 break;
             }
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
+use scopeguard::ScopeGuard;
 use serde::Serialize;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -236,7 +237,10 @@ impl MarketData {
         deadline: DateTime<Utc>,
     ) -> Result<CycleSummary, JobError> {
         let started = self.clock.now();
+        let before = self.attempts();
+        let under_way = scopeguard::guard(before, |before| self.was_cut_off(id, slot, before));
         let result = self.try_cycle(id, slot, deadline, started).await;
+        ScopeGuard::into_inner(under_way);
         let outcome = match &result {
             Ok(summary) if is_complete(summary.expected, summary.fresh) => "complete",
             Ok(_) => "incomplete",
@@ -310,8 +314,11 @@ impl MarketData {
         let published = self.publish(snapshot, &learned_quotes(&universe, &gated), fetched.delayed, cause).await;
         published.map_err(|fault| Failed { kind: FaultKind::Store, fault })?;
         summary.duration_ms = (self.clock.now() - started).num_milliseconds();
-        // It is shown and on the disk, so that the run is done; the database may take its time.
-        summary.stored = self.behind.drain().await.is_ok();
+        // It is shown and on the disk, so that the run is done; the database may take its time, and not that of the run.
+        let behind = self.write_behind();
+        let storing = tokio::spawn(async move { behind.drain().await });
+        let stored = tokio::time::timeout(STORING.to_std().unwrap_or_default() / 2, storing).await;
+        summary.stored = matches!(stored, Ok(Ok(Ok(_))));
         self.dormancy.keep(&learned).await;
         Ok(summary)
     }

@@ -27,6 +27,7 @@ mod restore;
 mod retention;
 mod roll_up;
 mod session;
+mod unanswered;
 pub mod universe;
 mod universe_start;
 mod why;

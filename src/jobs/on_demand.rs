@@ -25,6 +25,8 @@ pub struct RenewalsOnDemand {
     pub status: Arc<Status>,
     /// What the end of the daemon waits for.
     pub runs: TaskTracker,
+    /// Comes when it waits no longer.
+    pub cut_off: CancellationToken,
 }
 
 /// Why a run that was asked for did not end well.
@@ -60,7 +62,8 @@ impl RenewalsOnDemand {
     /// [`OnDemandFault`]; what was decided before it stays decided.
     pub async fn run(&self, limit: u32, due_by: Option<DateTime<Utc>>) -> Result<(Uuid, Renewed), OnDemandFault> {
         let ticket = self.ledger.claim_now(&self.spec, Origin::Api).await?.ok_or(OnDemandFault::Twice)?;
-        let (run_id, stop) = (ticket.context.id, ticket.context.stop.clone());
+        // It ends after the page it is at, as one by the schedule does.
+        let (run_id, stop) = (ticket.context.id, self.cut_off.child_token());
         let living = Living::begin(&self.status, ticket.job, run_id, Place::Beside, stop.clone());
         let (renewals, ledger) = (Arc::clone(&self.renewals), self.ledger.clone());
         let work = self.runs.spawn(async move {

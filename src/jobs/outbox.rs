@@ -4,6 +4,7 @@
 //! again and what a process that is gone had taken. Each letter is its own row of a ledger, so that it needs none among the runs
 //! (`docs/decisions/010-letters-are-their-own-ledger.md`).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use crate::clock::SharedClock;
 use crate::mail::{Cover, Letter, Mailer, Session, Trouble, Undelivered, compose, is_still_true};
 use crate::metrics;
 use crate::store::{LetterClaim, LetterEnd, LetterRow, LetterState, Store, StoreError};
+
+use super::unanswered::Unanswered;
 
 /// How often is looked without being told.
 const EVERY: Duration = Duration::from_secs(30);
@@ -66,6 +69,18 @@ enum Try {
     NotBegun(String),
 }
 
+/// What this process has claimed, as far as the database does not know what became of it. None of it need wait for its claim to
+/// grow old, and what was sent is not sent again over that.
+#[derive(Debug, Default)]
+struct AtHand {
+    /// What became of a letter, not written down yet.
+    ends: Vec<(LetterClaim, LetterEnd)>,
+    /// Those of a batch that were not begun with, in their turn.
+    claims: VecDeque<LetterClaim>,
+    /// The ends of claims of which it is not known whether they were made.
+    unanswered: Unanswered,
+}
+
 /// How one run came to its end.
 enum Pass {
     /// Nothing is left that is due.
@@ -94,10 +109,11 @@ impl Outbox {
             info!("EMAIL_HOST is not set: letters are written and wait");
         }
         let (mut failures, mut closed_until) = (0, DateTime::<Utc>::MIN_UTC);
+        let mut at_hand = AtHand::default();
         while !stop.is_cancelled() {
             let mut at_once = false;
             if let Some(mailer) = self.mailer.as_ref().filter(|_| self.clock.now() >= closed_until) {
-                match self.pass(mailer, &stop).await {
+                match self.pass(mailer, &mut at_hand, &stop).await {
                     Ok(Pass::Closed(trouble)) => {
                         let pause = pause_of(&SERVER_PAUSES, failures);
                         (failures, closed_until) = (failures + 1, self.clock.now() + TimeDelta::seconds(pause));
@@ -121,10 +137,14 @@ impl Outbox {
                 () = stop.cancelled() => {}
             }
         }
+        if let Err(fault) = self.put_away(&mut at_hand).await {
+            warn!(error = %fault, "what became of the last letters could not be written down; they may be sent again");
+        }
     }
 
     /// What is due, up to the bound of a run, in one conversation.
-    async fn pass(&self, mailer: &Mailer, stop: &CancellationToken) -> Result<Pass, StoreError> {
+    async fn pass(&self, mailer: &Mailer, at_hand: &mut AtHand, stop: &CancellationToken) -> Result<Pass, StoreError> {
+        self.put_away(at_hand).await?;
         if !self.store.has_due_letters(self.clock.now()).await? {
             return Ok(Pass::Done);
         }
@@ -137,36 +157,69 @@ impl Outbox {
         let mut left = self.per_run;
         while left > 0 && !stop.is_cancelled() {
             let now = self.clock.now();
+            at_hand.unanswered.asked(now + CLAIM);
             let claims = self.store.claim_letters(now, now + CLAIM, BATCH.min(left)).await?;
+            at_hand.unanswered.answered();
             if claims.is_empty() {
                 session.end().await;
                 return Ok(Pass::Done);
             }
             left -= u32::try_from(claims.len()).unwrap_or(left);
-            for (index, claim) in claims.iter().enumerate() {
+            at_hand.claims = claims.into();
+            while let Some(claim) = at_hand.claims.front().cloned() {
                 if stop.is_cancelled() || self.clock.later(mailer.longest_letter()) >= now + CLAIM {
-                    self.store.give_letters_back(claims.get(index..).unwrap_or_default(), self.clock.now()).await?;
+                    self.put_away(at_hand).await?;
                     break;
                 }
-                let (words, begun) = match self.settle(mailer, &mut session, claim).await? {
-                    Try::Done => continue,
-                    Try::Over(words) => (words, 1),
-                    Try::NotBegun(words) => (words, 0),
-                };
-                let rest = claims.get(index + begun..).unwrap_or_default();
-                self.store.give_letters_back(rest, self.clock.now()).await?;
-                return Ok(Pass::Closed(Trouble { server: mailer.name(), words }));
+                let settled = self.settle(mailer, &mut session, &claim, at_hand).await;
+                if matches!(settled, Ok(Try::Done | Try::Over(_))) || !at_hand.ends.is_empty() {
+                    at_hand.claims.pop_front();
+                }
+                if let Try::Over(words) | Try::NotBegun(words) = settled? {
+                    self.put_away(at_hand).await?;
+                    return Ok(Pass::Closed(Trouble { server: mailer.name(), words }));
+                }
             }
         }
         session.end().await;
         Ok(if stop.is_cancelled() { Pass::Done } else { Pass::More })
     }
 
+    /// Writes down what is at hand.
+    async fn put_away(&self, at_hand: &mut AtHand) -> Result<(), StoreError> {
+        self.put_away_ends(at_hand).await?;
+        for until in at_hand.unanswered.all() {
+            let now = self.clock.now();
+            at_hand.unanswered.looked(until, self.store.take_back_letters(until, now).await?, now);
+        }
+        if !at_hand.claims.is_empty() {
+            self.store.give_letters_back(at_hand.claims.make_contiguous(), self.clock.now()).await?;
+            at_hand.claims.clear();
+        }
+        Ok(())
+    }
+
+    async fn put_away_ends(&self, at_hand: &mut AtHand) -> Result<(), StoreError> {
+        while let Some((claim, end)) = at_hand.ends.last() {
+            if !self.store.mark_letter(claim, end).await? {
+                debug!(letter_id = claim.id, "a letter was somebody else's meanwhile");
+            }
+            at_hand.ends.pop();
+        }
+        Ok(())
+    }
+
     /// One try at one letter.
-    async fn settle(&self, mailer: &Mailer, session: &mut Session<'_>, claim: &LetterClaim) -> Result<Try, StoreError> {
+    async fn settle(
+        &self,
+        mailer: &Mailer,
+        session: &mut Session<'_>,
+        claim: &LetterClaim,
+        at_hand: &mut AtHand,
+    ) -> Result<Try, StoreError> {
         let Some(row) = self.store.letter(&claim.id).await? else { return Ok(Try::Done) };
         if let Some(why) = self.why_not(&row, claim).await? {
-            self.mark(&row, claim, LetterState::Dropped, Some(why)).await?;
+            self.mark(at_hand, &row, claim, LetterState::Dropped, Some(why)).await?;
             return Ok(Try::Done);
         }
         let Some(recipient) = row.recipient.as_deref() else {
@@ -178,25 +231,25 @@ impl Outbox {
         let details: Value = serde_json::from_str(&row.details).unwrap_or_default();
         let Some(letter) = Letter::of(&row.step, &details, &self.site) else {
             let words = format!("there is no letter {:?}", row.step);
-            self.mark(&row, claim, LetterState::Dead, Some(words)).await?;
+            self.mark(at_hand, &row, claim, LetterState::Dead, Some(words)).await?;
             return Ok(Try::Done);
         };
         let key = [row.account.as_str(), &row.period, &row.step];
         let composed = match compose(&letter, &Cover { from: mailer.from(), recipient, key, at: self.clock.now() }) {
             Ok(composed) => composed,
             Err(fault) => {
-                self.mark(&row, claim, LetterState::Dead, Some(fault.to_string())).await?;
+                self.mark(at_hand, &row, claim, LetterState::Dead, Some(fault.to_string())).await?;
                 return Ok(Try::Done);
             }
         };
         mailer.turn().await;
         match session.send(&composed).await {
-            Ok(words) => self.mark(&row, claim, LetterState::Sent, Some(words)).await?,
-            Err(Undelivered::Refused(words)) => self.mark(&row, claim, LetterState::Dead, Some(words)).await?,
-            Err(Undelivered::Later(words)) => self.fail(&row, claim, words).await?,
+            Ok(words) => self.mark(at_hand, &row, claim, LetterState::Sent, Some(words)).await?,
+            Err(Undelivered::Refused(words)) => self.mark(at_hand, &row, claim, LetterState::Dead, Some(words)).await?,
+            Err(Undelivered::Later(words)) => self.fail(at_hand, &row, claim, words).await?,
             Err(Undelivered::Closed(words)) => return Ok(Try::NotBegun(words)),
             Err(Undelivered::Lost(words)) => {
-                self.fail(&row, claim, words.clone()).await?;
+                self.fail(at_hand, &row, claim, words.clone()).await?;
                 return Ok(Try::Over(words));
             }
         }
@@ -223,15 +276,22 @@ impl Outbox {
     }
 
     /// It is tried again, unless it has been tried for long enough.
-    async fn fail(&self, row: &LetterRow, claim: &LetterClaim, words: String) -> Result<(), StoreError> {
+    async fn fail(
+        &self,
+        at_hand: &mut AtHand,
+        row: &LetterRow,
+        claim: &LetterClaim,
+        words: String,
+    ) -> Result<(), StoreError> {
         let next = self.clock.now() + pause_after(claim.attempts);
         let is_over = next - row.since() > self.keep_trying;
         let state = if is_over { LetterState::Dead } else { LetterState::Failed };
-        self.mark(row, claim, state, Some(words)).await
+        self.mark(at_hand, row, claim, state, Some(words)).await
     }
 
     async fn mark(
         &self,
+        at_hand: &mut AtHand,
         row: &LetterRow,
         claim: &LetterClaim,
         state: LetterState,
@@ -249,10 +309,8 @@ impl Outbox {
         }
         metrics::letter_ended(state.name());
         let next_attempt_at = (state == LetterState::Failed).then(|| at + pause_after(claim.attempts));
-        if !self.store.mark_letter(claim, &LetterEnd { state, words, next_attempt_at, at }).await? {
-            debug!(letter_id, "a letter was somebody else's meanwhile");
-        }
-        Ok(())
+        at_hand.ends.push((claim.clone(), LetterEnd { state, words, next_attempt_at, at }));
+        self.put_away_ends(at_hand).await
     }
 
     async fn show(&self) {

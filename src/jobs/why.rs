@@ -3,8 +3,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use super::market_data::{MarketData, count};
+use super::market_data::{MarketData, count, lock};
 use super::write_behind::StoreLag;
 use crate::ingest::gate::Gated;
 use crate::ingest::{BreakerState, BreakerView, CurrentUniverse, Fetched, ProgressView, RequestPlan};
@@ -162,6 +163,17 @@ pub(super) fn cause_of(fetched: &Fetched, gated: &Gated, expected: usize, dorman
 }
 
 impl MarketData {
+    /// A cycle that was given up before it was shown has failed, whatever was said of it before.
+    pub(super) fn was_cut_off(&self, id: Uuid, slot: DateTime<Utc>, before: Attempts) {
+        if self.board.current().is_some_and(|published| published.snapshot.cycle.id == id) {
+            return;
+        }
+        let fault = "it was cut off before it was shown".to_owned();
+        *lock(&self.attempts) = before;
+        lock(&self.attempts).failed(slot, FaultKind::Provider, fault);
+        metrics::cycle_ended("failed", self.clock.now() - slot);
+    }
+
     /// Why the data is as it is at `now`.
     pub fn why(&self, now: DateTime<Utc>) -> Why {
         let published = self.board.current();

@@ -70,6 +70,8 @@ impl std::fmt::Debug for Mailer {
 pub struct Session<'m> {
     mailer: &'m Mailer,
     connection: AsyncSmtpConnection,
+    /// Why no other letter can be handed over in it.
+    over: Option<String>,
 }
 
 impl Mailer {
@@ -138,7 +140,7 @@ impl Mailer {
             let mechanisms = [Mechanism::Plain, Mechanism::Login];
             self.step("name and password", connection.auth(&mechanisms, &credentials)).await?;
         }
-        Ok(Session { mailer: self, connection })
+        Ok(Session { mailer: self, connection, over: None })
     }
 
     fn tls(&self) -> Result<TlsParameters, Trouble> {
@@ -177,6 +179,9 @@ impl Session<'_> {
     /// # Errors
     /// Why it did not take it. After [`Undelivered::Closed`] and [`Undelivered::Lost`] the session is of no use.
     pub async fn send(&mut self, letter: &Composed) -> Result<String, Undelivered> {
+        if let Some(words) = &self.over {
+            return Err(Undelivered::Closed(words.clone()));
+        }
         let (envelope, timeout) = (&letter.envelope, self.mailer.timeout);
         let connection = &mut self.connection;
         let mut parameters = Vec::new();
@@ -202,8 +207,10 @@ impl Session<'_> {
     /// After a refusal the next letter begins with nothing of this one.
     async fn begin_anew(&mut self, fault: Undelivered) -> Undelivered {
         if !matches!(fault, Undelivered::Lost(_)) {
-            // What was said of this letter holds in any case; the next one finds out when nobody is there any more.
-            let _ = answer_to(self.mailer.timeout, Step::Begin, self.connection.command(Rset)).await;
+            // What was said of this letter holds in any case. Without an answer to this the next letter would take it for one of its own,
+            // and so on, one behind, up to the one that says whether it was taken.
+            let reset = answer_to(self.mailer.timeout, Step::Begin, self.connection.command(Rset)).await;
+            self.over = reset.err().map(|_| "it did not answer to RSET as it should".to_owned());
         }
         fault
     }

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -25,6 +25,8 @@ pub struct Leadership {
     clock: SharedClock,
     /// Our term, and the time since boot up to which it is trusted without asking.
     held: Mutex<Option<(Term, Duration)>>,
+    /// Whether it was given back; held while the database is asked.
+    resigned: AsyncMutex<bool>,
     /// Told by others on the database that there is something to look at.
     word: Notify,
 }
@@ -33,7 +35,7 @@ impl Leadership {
     /// Does not hold it yet. A lease ends `span` after it was last renewed.
     pub fn new(store: Store, owner: String, span: Duration) -> Self {
         let clock = SystemClock::start();
-        Self { store, owner, span, clock, held: Mutex::default(), word: Notify::new() }
+        Self { store, owner, span, clock, held: Mutex::default(), resigned: AsyncMutex::default(), word: Notify::new() }
     }
 
     /// The term, as long as it may be trusted: two thirds of the lease from when its last renewal was *begun*, so that a
@@ -56,6 +58,11 @@ impl Leadership {
     /// # Errors
     /// When the database fails; the term ends by itself if that goes on.
     pub async fn contend(&self) -> Result<bool, StoreError> {
+        // One word at a time: a renewal under way must not come after the lease was given back.
+        let resigned = self.resigned.lock().await;
+        if *resigned {
+            return Ok(false);
+        }
         let trusted = self.clock.boottime() + self.span * 2 / 3;
         let ours = self.lock().as_ref().map(|(term, _)| term.clone());
         if let Some(term) = ours {
@@ -106,8 +113,10 @@ impl Leadership {
         }
     }
 
-    /// Gives the lease back, so that another instance can plan at once.
+    /// Gives the lease back, so that another instance can plan at once; it is not asked for any more.
     pub async fn resign(&self) {
+        let mut resigned = self.resigned.lock().await;
+        *resigned = true;
         let Some((term, _)) = self.lock().take() else { return };
         metrics::leader(false, term.epoch);
         if let Err(fault) = self.store.resign_lease(&term).await {

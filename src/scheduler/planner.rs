@@ -283,14 +283,16 @@ impl Planner {
         if self.office != Some(term.epoch) {
             self.take_office(term, now).await?;
         }
+        // Done when it is done: a database that fails in between is asked again with the next look.
         if self.arrives {
-            self.arrives = false;
             self.take_over_abandoned().await?;
-            for (job, wanted) in std::mem::take(&mut self.cold_start) {
-                if wanted() {
-                    self.run_now(job, Origin::ColdStart).await?;
-                }
+            self.arrives = false;
+        }
+        while let Some((job, wanted)) = self.cold_start.first() {
+            if wanted() {
+                self.run_now(job, Origin::ColdStart).await?;
             }
+            drop(self.cold_start.remove(0));
         }
         self.plan(term, now).await?;
         // Behind what was claimed, which begins first.

@@ -180,7 +180,18 @@ macro_rules! on {
                 };
                 $crate::store::dialect::within($route.deadline, whole).await
             }
-            session => $crate::store::dialect::within($route.deadline, $query.$fetch(session.plain())).await,
+            $crate::store::dialect::Session::Lent(connection) => {
+                let whole = async {
+                    let mut open = $crate::store::transaction::Open::none(connection);
+                    let fetched = $query.$fetch(open.connection()).await;
+                    open.answered();
+                    fetched
+                };
+                $crate::store::dialect::within($route.deadline, whole).await
+            }
+            $crate::store::dialect::Session::Held(connection) => {
+                $crate::store::dialect::within($route.deadline, $query.$fetch(connection)).await
+            }
         }
     };
 }

@@ -53,7 +53,8 @@ pub(super) const PLANNER: &str = "planner";
 const FORGOTTEN_AFTER_SECONDS: f64 = 86_400.0;
 
 impl Store {
-    /// Takes the lease for `span` if nobody holds it. `None`: somebody does. On SQLite nobody else can be alive.
+    /// Takes the lease for `span` if nobody else holds it. `None`: somebody does. On SQLite nobody else can be alive. One's own is taken
+    /// under a new epoch: it may be had by a call whose answer was lost.
     ///
     /// # Errors
     /// When the database fails.
@@ -66,7 +67,7 @@ impl Store {
              VALUES ($1, $2, 1, clock_timestamp() + make_interval(secs => $3)) \
              ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, epoch = leases.epoch + 1, \
              expires_at = clock_timestamp() + make_interval(secs => $3) \
-             WHERE leases.expires_at <= clock_timestamp() RETURNING epoch";
+             WHERE leases.expires_at <= clock_timestamp() OR leases.owner = excluded.owner RETURNING epoch";
         let mut connection = self.writer().await?;
         let sql = by_engine(&connection.handle(), SQLITE, POSTGRES);
         let taken = on!(connection.handle(), (i64,), sql, [PLANNER, owner, span.as_secs_f64()], fetch_optional)?;

@@ -263,7 +263,7 @@ impl Store {
                 stop.cancelled().await;
                 Ok(())
             }
-            Db::Postgres(server) => server.listen(nudge, stop).await.map_err(StoreError::from),
+            Db::Postgres(server) => server.listen(nudge, stop).await,
         }
     }
 

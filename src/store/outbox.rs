@@ -292,6 +292,17 @@ impl Store {
         Ok(changed)
     }
 
+    /// Gives back what was claimed until exactly `until`, where the answer to that claim was lost: nothing of it was begun with.
+    ///
+    /// # Errors
+    /// When the database fails; then the claim ends by itself.
+    pub async fn take_back_letters(&self, until: DateTime<Utc>, due: DateTime<Utc>) -> Result<u64, StoreError> {
+        const SQL: &str = "UPDATE outbox SET state = CASE WHEN attempts > 1 THEN 'failed' ELSE 'waiting' END, \
+             attempts = attempts - 1, next_attempt_at = $2 WHERE next_attempt_at = $1 AND state = 'sending'";
+        let mut connection = self.writer().await?;
+        on!(connection.handle(), SQL, [until, due])
+    }
+
     /// Lets a letter wait that cannot be sent yet, for the reason in `words`, to be looked at again at `due`: that was no try. `false`:
     /// the claim was somebody else's meanwhile; nothing was written.
     ///

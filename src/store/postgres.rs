@@ -16,6 +16,12 @@ use crate::config::DatabaseTarget;
 /// Said on this channel when another instance should look at once: the lease was given back, or there is work.
 pub(super) const CHANNEL: &str = "bellwether";
 
+/// How long it may take to begin to listen.
+const LISTENING: Duration = Duration::from_secs(5);
+
+/// After so long another connection is listened on.
+const LISTENED_FOR: Duration = Duration::from_mins(5);
+
 /// Key of the lock under which the schema is changed.
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(7235419886142501)";
 
@@ -96,22 +102,27 @@ impl Server {
     }
 
     /// Calls `nudge` for each word on the channel until `stop`. Behind a pooler there is no listening; the looks each second do.
-    pub(super) async fn listen(&self, nudge: &Notify, stop: &CancellationToken) -> Result<(), sqlx::Error> {
+    pub(super) async fn listen(&self, nudge: &Notify, stop: &CancellationToken) -> Result<(), StoreError> {
         if self.pooled {
             stop.cancelled().await;
             return Ok(());
         }
-        let mut listener = PgListener::connect_with(&self.pool).await?;
-        listener.listen(CHANNEL).await?;
-        loop {
-            tokio::select! {
-                word = listener.try_recv() => match word? {
-                    Some(_) => nudge.notify_one(),
-                    // The connection broke; what was said meanwhile is not known, so look.
-                    None => nudge.notify_one(),
-                },
-                () = stop.cancelled() => return Ok(()),
+        // A connection of its own: one of the pool would be missing there.
+        let own =
+            PgPoolOptions::new().max_connections(1).connect_lazy_with(self.pool.connect_options().as_ref().clone());
+        let mut listener = within(LISTENING, PgListener::connect_with(&own)).await?;
+        within(LISTENING, listener.listen(CHANNEL)).await?;
+        let hear = async {
+            loop {
+                // `None`: the connection broke; what was said meanwhile is not known, so look.
+                listener.try_recv().await?;
+                nudge.notify_one();
             }
+        };
+        tokio::select! {
+            // A server that went silent is not noticed by listening; a new connection is.
+            heard = tokio::time::timeout(LISTENED_FOR, hear) => heard.unwrap_or(Ok(())),
+            () = stop.cancelled() => Ok(()),
         }
     }
 }

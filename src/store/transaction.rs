@@ -28,6 +28,17 @@ impl<C: BorrowMut<PoolConnection<Postgres>>> Open<C> {
         Ok(open)
     }
 
+    /// None yet: for a statement by itself, whose connection is closed too if it is given up before [`Self::answered`]. Waiting for that
+    /// answer in the pool has no deadline.
+    pub(super) fn none(connection: C) -> Self {
+        Self { connection, ended: false }
+    }
+
+    /// The statement was answered, whether well or not.
+    pub(super) fn answered(mut self) {
+        self.ended = true;
+    }
+
     /// What its statements are run on.
     pub(super) fn connection(&mut self) -> &mut PgConnection {
         self.connection.borrow_mut()
@@ -72,7 +83,7 @@ pub(super) async fn begin(
 }
 
 fn undo(open: Open<PoolConnection<Postgres>>) {
-    // Without a runtime the connection is closed, as it is where the server does not answer.
+    // Where it is not confirmed in time the connection is closed.
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         runtime.spawn(async move {
             let _ = tokio::time::timeout(LONGEST_UNDOING, open.end("ROLLBACK")).await;

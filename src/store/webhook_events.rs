@@ -167,6 +167,8 @@ pub struct Claimed {
     pub received_at: DateTime<Utc>,
     /// This attempt.
     pub attempts: i32,
+    /// Until when it is this claim's; with the attempt that makes it this claim and no other.
+    pub until: DateTime<Utc>,
 }
 
 /// How an attempt ended: written by whoever has the claim, in the transaction of the effect.
@@ -290,7 +292,7 @@ impl Store {
                      WHERE id IN (SELECT id FROM webhook_events WHERE next_attempt_at <= $1 \
                      ORDER BY next_attempt_at, id LIMIT $3",
                     $lock,
-                    ") RETURNING id, source, event_id, event_type, body, received_at, attempts"
+                    ") RETURNING id, source, event_id, event_type, body, received_at, attempts, next_attempt_at AS until"
                 )
             };
         }
@@ -310,6 +312,18 @@ impl Store {
              error = 'the process that applied it ended' WHERE status = 'processing'";
         let mut connection = self.writer().await?;
         on!(connection.handle(), SQL, [now])
+    }
+
+    /// Gives back what was claimed until exactly `until`, where the answer to that claim was lost: nobody works on it, and it was no
+    /// try. Gives how many.
+    ///
+    /// # Errors
+    /// When the database fails; then the claim ends by itself.
+    pub async fn take_back_events(&self, until: DateTime<Utc>, now: DateTime<Utc>) -> Result<u64, StoreError> {
+        const SQL: &str = "UPDATE webhook_events SET status = CASE WHEN attempts > 1 THEN 'failed' ELSE 'verified' END, \
+             attempts = attempts - 1, next_attempt_at = $1 WHERE status = 'processing' AND next_attempt_at = $2";
+        let mut connection = self.writer().await?;
+        on!(connection.handle(), SQL, [now, until])
     }
 
     /// Writes how an attempt without an effect ended. `false`: the claim was somebody else's meanwhile; nothing was written.
@@ -388,10 +402,11 @@ impl Store {
 /// must be given up.
 pub(super) async fn write_mark(tx: &mut Tx, mark: &Mark<'_>) -> Result<bool, StoreError> {
     const SQL: &str = "UPDATE webhook_events SET status = $3, effect = $4, error = $5, next_attempt_at = $6, \
-         processed_at = $7 WHERE id = $1 AND attempts = $2 AND status = 'processing'";
+         processed_at = $7 WHERE id = $1 AND attempts = $2 AND next_attempt_at = $8 AND status = 'processing'";
     let ended = (mark.status != EventStatus::Failed).then_some(mark.at);
     let (effect, error) = (mark.effect.as_deref(), mark.error.as_deref());
     let (id, attempt, status) = (mark.claim.id.as_str(), mark.claim.attempts, mark.status.name());
-    let changed = on!(tx.handle(), SQL, [id, attempt, status, effect, error, mark.next_attempt_at, ended])?;
+    let (next, until) = (mark.next_attempt_at, mark.claim.until);
+    let changed = on!(tx.handle(), SQL, [id, attempt, status, effect, error, next, ended, until])?;
     Ok(changed == 1)
 }

@@ -315,6 +315,25 @@ async fn a_slot_without_a_row_is_found_postgres() {
 }
 
 #[tokio::test]
+async fn the_run_at_the_start_outlives_a_database_that_fails_at_first() {
+    let world = World::at("2027-03-15T21:00:00Z", Engine::Sqlite, &[]).await;
+    world.database.store().await.close().await;
+    let refuse = "CREATE TRIGGER refused BEFORE INSERT ON job_runs BEGIN SELECT RAISE(ABORT, 'not now'); END";
+    world.database.execute(refuse.to_owned()).await;
+    let running = world.start().await;
+    eventually("it says so", async || running.daemon.scheduler.ledger_fault().is_some()).await;
+    world.database.execute("DROP TRIGGER refused".to_owned()).await;
+    // No slot is due before the next morning.
+    eventually("there is data", async || {
+        world.clock.advance(TimeDelta::milliseconds(100));
+        running.get("/api/market-stats/").await.0 == 200
+    })
+    .await;
+    assert!(world.clock_now() < instant("2027-03-16T01:00:00Z"));
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn told_to_stop_in_the_middle_of_a_look_it_ends_what_the_look_began() {
     let world = World::at("2027-03-15T21:00:00Z", Engine::Sqlite, &[]).await;
     for steps in (0..40).step_by(4) {

@@ -96,6 +96,12 @@ async fn a_letter_is_taken_by_one_and_marked_by_that_one_alone(engine: Engine) {
         "none of them is untried"
     );
     assert_eq!(before.oldest, Some(now));
+    // A claim whose answer was lost was no try, and is known by its end.
+    let (lost, at) = (until + TimeDelta::minutes(30), until + TimeDelta::minutes(1));
+    assert_eq!(store.claim_letters(at, lost, 1).await.unwrap()[0].id, "c");
+    assert_eq!(store.take_back_letters(lost, until).await.unwrap(), 1);
+    let c = store.letter("c").await.unwrap().unwrap();
+    assert_eq!((c.state, c.attempts, c.next_attempt_at), (LetterState::Failed, 2, Some(until)));
     // A start on a file that is nobody else's.
     assert_eq!(store.release_letters(until).await.unwrap(), 1);
     let states = |rows: Vec<LetterRow>| rows.into_iter().map(|row| row.state).collect::<Vec<_>>();

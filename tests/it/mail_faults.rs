@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bellwether::store::LetterState::{Dead, Dropped, Failed, Sent, Waiting};
+use bellwether::store::LetterState::{Dead, Dropped, Failed, Sending, Sent, Waiting};
 use chrono::TimeDelta;
 
 use crate::harness::{Engine, World, eventually, instant};
@@ -164,6 +164,54 @@ async fn a_server_that_is_away_for_days_costs_no_letter() {
     assert_eq!(old.error.as_deref(), Some("it had waited longer than mail.keep_trying_days"));
     assert_eq!(smtp.letters().len(), 1);
     running.stop().await;
+}
+
+/// One answer behind, the end of a letter would be read where the server only says that it may be told.
+#[tokio::test]
+async fn an_answer_that_comes_too_late_is_not_taken_for_the_next_letters() {
+    let smtp = SimSmtp::start(Manner::Plain).await;
+    let world = world_with_mail(Engine::Sqlite, &smtp, &[("BELLWETHER_MAIL__TIMEOUT_SECONDS", "2")]).await;
+    for trouble in
+        [Trouble::Recipient("", "550 5.1.1 nobody"), Trouble::LateReset, Trouble::Letter("552 5.3.4 too big")]
+    {
+        smtp.trouble(trouble);
+    }
+    world.database.store().await.close().await;
+    for id in ["a", "b"] {
+        world.database.execute(letter(id, id, "welcome", &format!("{id}@example.com"), instant(NOW))).await;
+    }
+    let running = world.start().await;
+    becomes(&world, &running, "a", Dead, TimeDelta::zero()).await;
+    let b = becomes(&world, &running, "b", Dead, TimeDelta::seconds(30)).await;
+    assert_eq!(b.error.as_deref(), Some("permanent error (552): 5.3.4 too big"));
+    running.stop().await;
+}
+
+/// The server has it, and the database does not take that for a while: it is written down when it does, and not sent again.
+#[tokio::test]
+async fn a_letter_that_was_sent_is_marked_when_the_database_is_well_again() {
+    let smtp = SimSmtp::start(Manner::Plain).await;
+    let world = world_with_mail(Engine::Sqlite, &smtp, &[]).await;
+    let refuse = "CREATE TRIGGER refused BEFORE UPDATE ON outbox WHEN NEW.state = 'sent' BEGIN SELECT RAISE(ABORT, 'not now'); END";
+    world.database.store().await.close().await;
+    world.database.execute(refuse.to_owned()).await;
+    for id in ["a", "b"] {
+        world.database.execute(letter(id, id, "welcome", &format!("{id}@example.com"), instant(NOW))).await;
+    }
+    let running = world.start().await;
+    eventually("the first is sent", async || smtp.letters().len() == 1).await;
+    for _ in 0..5 {
+        world.clock.advance(TimeDelta::seconds(30));
+        eventually("it is still tried", async || row(&running, "a").await.state == Sending).await;
+    }
+    world.database.execute("DROP TRIGGER refused".to_owned()).await;
+    becomes(&world, &running, "a", Sent, TimeDelta::seconds(30)).await;
+    becomes(&world, &running, "b", Sent, TimeDelta::seconds(30)).await;
+    assert_eq!(smtp.letters().len(), 2);
+    // Long after its claim would have ended.
+    world.clock.advance(TimeDelta::hours(1));
+    running.stop().await;
+    assert_eq!(smtp.letters().len(), 2);
 }
 
 #[tokio::test]

@@ -100,6 +100,7 @@ async fn what_is_claimed_is_marked_by_its_claim_only(engine: crate::harness::Eng
     // Whoever had it is silent for its whole time: it is somebody else's, and the first cannot end it any more.
     let third = claim(&store, later + TimeDelta::minutes(1)).await;
     assert_eq!(third[0].attempts, 3);
+    // Neither by its number nor by its end alone.
     let second = Claimed { attempts: 2, ..third[0].clone() };
     assert!(!store.mark_event(&end(&second, EventStatus::Processed, None)).await.unwrap());
     assert_eq!(store.release_events(later).await.unwrap(), 1, "what a process that is gone had");
@@ -120,6 +121,29 @@ async fn what_is_claimed_is_marked_by_its_claim_only(engine: crate::harness::Eng
         .collect();
     assert_eq!(store.replay_events(&all, later).await.unwrap(), 2, "a rival never has its turn");
     assert_eq!(claim(&store, later).await.iter().map(|one| one.attempts).collect::<Vec<_>>(), [1, 1]);
+}
+
+async fn a_claim_whose_answer_was_lost_is_taken_back_by_its_end(engine: crate::harness::Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    store.take_in(&[new("WH-1", "a"), new("WH-2", "b"), new("WH-3", "c")]).await.unwrap();
+    let (mine, other) = (now() + TimeDelta::minutes(5), now() + TimeDelta::minutes(6));
+    let lost = store.claim_events(now(), mine, 2).await.unwrap();
+    let others = store.claim_events(now(), other, 9).await.unwrap();
+    assert_eq!((lost.len(), others.len()), (2, 1));
+    assert_eq!(store.take_back_events(mine, now()).await.unwrap(), 2);
+    assert_eq!(store.take_back_events(mine, now()).await.unwrap(), 0);
+    let again = claim(&store, now()).await;
+    assert_eq!(
+        again.iter().map(|one| (&one.id, one.attempts)).collect::<Vec<_>>(),
+        [(&lost[0].id, 1), (&lost[1].id, 1)]
+    );
+    let mark = async |claim| {
+        let (status, at) = (EventStatus::Dead, now());
+        store.mark_event(&Mark { claim, status, effect: None, error: None, next_attempt_at: None, at }).await.unwrap()
+    };
+    assert!(!mark(&lost[0]).await, "a claim that was taken back says nothing any more");
+    assert!(mark(&others[0]).await);
 }
 
 async fn refusals_and_bodies_are_forgotten_ids_never(engine: crate::harness::Engine) {
@@ -196,6 +220,7 @@ on_both_engines!(
     a_thousand_are_taken_in_by_one_transaction,
     what_one_call_does_not_take_is_told,
     what_is_claimed_is_marked_by_its_claim_only,
+    a_claim_whose_answer_was_lost_is_taken_back_by_its_end,
     refusals_and_bodies_are_forgotten_ids_never,
     d2_racing_deliveries_have_one_winner,
 );

@@ -74,7 +74,7 @@ impl Server {
             }
             say(stream, "220 localhost ESMTP sim").await?;
         }
-        let (mut authenticated, mut from, mut to) = (false, None, None);
+        let (mut authenticated, mut from, mut to, mut owes_reset) = (false, None, None, false);
         loop {
             let mut line = String::new();
             if stream.read_line(&mut line).await? == 0 {
@@ -85,6 +85,9 @@ impl Server {
                 self.state.lock().unwrap().said_in_clear.push(line.clone());
             }
             let verb = line.split([' ', ':']).next().unwrap().to_uppercase();
+            if std::mem::take(&mut owes_reset) {
+                say(stream, "250 Ok").await?;
+            }
             let needs_login = self.manner != Manner::Plain && !authenticated;
             match verb.as_str() {
                 "EHLO" => {
@@ -145,7 +148,10 @@ impl Server {
                 }
                 "RSET" => {
                     (from, to) = (None, None);
-                    say(stream, "250 Ok").await?;
+                    owes_reset = self.trouble(|trouble| *trouble == Trouble::LateReset).is_some();
+                    if !owes_reset {
+                        say(stream, "250 Ok").await?;
+                    }
                 }
                 "QUIT" => {
                     say(stream, "221 Bye").await?;

@@ -52,6 +52,8 @@ pub enum Trouble {
     HoldAnswer,
     /// No answer at all to RCPT.
     Silence,
+    /// The answer to RSET comes when the next word is said, before the answer to that.
+    LateReset,
 }
 
 /// A letter as the server has it.
