@@ -112,6 +112,12 @@ const TABLE: &[(&str, Kind, Option<Unit>, &str)] = &[
     ("bellwether_ingest_symbols_fresh", Gauge, None, "Symbols it got a valid quote of the session for."),
     ("bellwether_ingest_completeness_ratio", Gauge, None, "Fresh over expected, 0 to 1."),
     (
+        "bellwether_ingest_moved_ratio",
+        Gauge,
+        None,
+        "Of the fresh quotes, those with another time than a cycle before, 0 to 1.",
+    ),
+    (
         "bellwether_ingest_data_age_seconds",
         Gauge,
         Some(Unit::Seconds),

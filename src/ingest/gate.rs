@@ -17,6 +17,8 @@ pub struct Gated {
     pub quotes: Vec<Option<Quote>>,
     /// Indices that have a valid quote of the session from this cycle.
     pub fresh: Vec<usize>,
+    /// How many of those have another time than the cycle before knew: a source that stands still for a part of the market has fewer.
+    pub moved: u32,
     /// Indices whose quote is news, fresh or not: what is to be stored.
     pub learned: Vec<usize>,
     /// Symbols the provider said nothing of.
@@ -40,6 +42,7 @@ pub fn gate(
     let mut gated = Gated {
         quotes: Vec::with_capacity(raw.len()),
         fresh: Vec::new(),
+        moved: 0,
         learned: Vec::new(),
         missing: 0,
         invalid: 0,
@@ -63,6 +66,7 @@ pub fn gate(
                 // A node of the provider that lags takes nothing back.
                 let quote = known.filter(|known| known.at > quote.at).map_or(quote, refreshed);
                 gated.fresh.push(index);
+                gated.moved += u32::from(known.is_none_or(|known| known.at != quote.at));
                 gated.learned.push(index);
                 gated.newest = gated.newest.max(Some(quote.at));
                 Some(quote)
@@ -185,12 +189,14 @@ mod tests {
         let (_, first) = after(&universe, said(100, 20.0), None);
         let (lagging, second) = after(&universe, said(40, 19.0), Some(&first));
         assert_eq!((lagging.fresh.as_slice(), lagging.newest), (&[0][..], Some(at(100))));
+        assert_eq!(lagging.moved, 0, "it counts as fresh, and has not moved");
         assert_eq!(
             second.quotes.get(0),
             first.quotes.get(0),
             "with its price and its time, and as an answer of this cycle"
         );
-        let (_, third) = after(&universe, said(101, 21.0), Some(&second));
+        let (newer, third) = after(&universe, said(101, 21.0), Some(&second));
+        assert_eq!(newer.moved, 1);
         assert_eq!(third.quotes.get(0).map(|quote| quote.price), Price::from_decimal(21.0));
     }
 }

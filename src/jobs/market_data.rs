@@ -78,6 +78,8 @@ pub struct CycleSummary {
     pub expected: u32,
     /// Symbols with a valid quote of the session.
     pub fresh: u32,
+    /// How many of them have another time than in the cycle before.
+    pub moved: u32,
     /// Symbols that were not answered for.
     pub missing: u32,
     /// Symbols whose answer was no quote.
@@ -296,6 +298,7 @@ impl MarketData {
             source: self.provider.description().source,
             expected: cycle.expected,
             fresh: cycle.fresh,
+            moved: gated.moved,
             missing: gated.missing,
             invalid: gated.invalid,
             outdated: gated.outdated,
@@ -313,6 +316,7 @@ impl MarketData {
         let snapshot = Snapshot { universe: Arc::clone(&universe), quotes, cycle };
         let published = self.publish(snapshot, &learned_quotes(&universe, &gated), fetched.delayed, cause).await;
         published.map_err(|fault| Failed { kind: FaultKind::Store, fault })?;
+        metrics::quotes_moved(summary.moved, summary.fresh);
         summary.duration_ms = (self.clock.now() - started).num_milliseconds();
         // It is shown and on the disk, so that the run is done; the database may take its time, and not that of the run.
         let behind = self.write_behind();

@@ -14,6 +14,11 @@ pub fn cycle_published(expected: u32, fresh: u32, completeness: f64) {
     gauge!("bellwether_ingest_completeness_ratio").set(completeness);
 }
 
+/// Of the fresh quotes of a cycle, how many have another time than in the one before.
+pub fn quotes_moved(moved: u32, fresh: u32) {
+    gauge!("bellwether_ingest_moved_ratio").set(f64::from(moved) / f64::from(fresh.max(1)));
+}
+
 /// How many cycles in a row failed, and how many were published with too few symbols.
 pub fn cycles_in_a_row(failed: u32, incomplete: u32) {
     gauge!("bellwether_ingest_failed_cycles").set(f64::from(failed));

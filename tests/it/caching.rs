@@ -83,6 +83,10 @@ async fn how_long_an_answer_may_be_kept_falls_with_each_second_and_is_one_while_
     running.stats().await;
     running.stop().await;
     world.clock.advance_to(instant("2027-03-15T15:01:00Z"));
+    // Nothing is made up for while it is looked at.
+    let pause =
+        "UPDATE jobs SET pause_from = '2027-03-15T14:00:00+00:00', pause_reason = 'looked at' WHERE name = 'ingest'";
+    world.database.execute(pause.to_owned()).await;
     let running = world.start().await;
     for path in PATHS {
         assert_eq!(max_age(&running, path).await, 1, "{path}");

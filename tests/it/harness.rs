@@ -192,6 +192,13 @@ impl World {
         (Doomed { api, kill, thread }, api)
     }
 
+    /// Moves the clock on a little, and never as far as `before`: for a look at what the next slot must not change.
+    pub fn creep(&self, step: TimeDelta, before: DateTime<Utc>) {
+        if self.clock.now() + step < before {
+            self.clock.advance(step);
+        }
+    }
+
     /// Waits until no run is under way: a cycle is shown before its run has ended, and a slot that meets a run is left out.
     pub async fn nothing_is_under_way(&self, running: &Running) {
         eventually("nothing is under way", async || running.daemon.scheduler.running() == 0).await;
@@ -228,7 +235,9 @@ impl World {
         self.clock.advance_to(to);
         let monotonic = self.clock.monotonic();
         eventually("the planner is done at the new time", async || {
-            running.daemon.scheduler.last_look() == Some(monotonic) && running.daemon.scheduler.running() == 0
+            let scheduler = &running.daemon.scheduler;
+            // One that met a database which did not answer has seen nothing.
+            scheduler.last_look() == Some(monotonic) && scheduler.running() == 0 && scheduler.ledger_fault().is_none()
         })
         .await;
     }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use bellwether::clock::SharedClock;
 use bellwether::store::RunState;
 use chrono::TimeDelta;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::harness::{Engine, Running, World, eventually, instant, write_universe};
+use crate::harness::{Engine, OPERATOR, Running, World, eventually, instant, write_universe};
 use crate::sim_massive::{Manner, SimMassive, Trouble};
 
 pub struct Market {
@@ -45,7 +45,7 @@ async fn advance_until(market: &Market, what: &str, holds: impl AsyncFn() -> boo
     .await;
 }
 
-/// Lets the cycle of one slot run to its end, and gives what is served then.
+/// Lets the cycle of one slot run to its end, however it ends, and gives what is served then.
 pub async fn slot(market: &Market, running: &Running, at: &str) -> Value {
     market.world.nothing_is_under_way(running).await;
     market.world.clock.advance_to(instant(at));
@@ -55,6 +55,14 @@ pub async fn slot(market: &Market, running: &Running, at: &str) -> Value {
         runs.last().is_some_and(|run| run.scheduled_for == instant(at) && run.state != RunState::Running)
     })
     .await;
+    running.get("/api/market-stats/").await.1
+}
+
+/// The same of a cycle that is to go well and waits for nothing: the clock stands still, so that no deadline can cut it off.
+async fn good_slot(market: &Market, running: &Running, at: &str) -> Value {
+    market.world.advance_to(running, instant(at)).await;
+    let run = market.world.ledger(running, "ingest").await.pop().unwrap();
+    assert_eq!((run.scheduled_for, run.state), (instant(at), RunState::Ok), "{:?} {:?}", run.reason, run.error);
     running.get("/api/market-stats/").await.1
 }
 
@@ -78,7 +86,7 @@ async fn seven_thousand_symbols_come_in_one_call_within_the_quota() {
     let completeness = (f64::from(fresh) / f64::from(expected) * 1e4).floor() / 1e4;
     assert_eq!(stats["meta"]["completeness"], completeness);
     for at in ["2027-03-15T13:30:00Z", "2027-03-15T13:33:00Z", "2027-03-15T13:36:00Z"] {
-        let stats = slot(&market, &running, at).await;
+        let stats = good_slot(&market, &running, at).await;
         assert_eq!(stats["meta"]["completeness"], completeness);
     }
     assert_eq!((market.massive.calls(), market.massive.refused_for_quota()), (4, 0));
@@ -167,8 +175,8 @@ async fn a_cycle_that_fails_leaves_the_last_one_in_place_and_says_why() {
     let market = market("2027-03-15T13:29:00Z", &["AAPL", "MSFT"], |_, _| Manner::Traded).await;
     let running = market.world.start().await;
     running.stats().await;
-    slot(&market, &running, "2027-03-15T13:30:00Z").await;
-    let good = slot(&market, &running, "2027-03-15T13:39:00Z").await;
+    good_slot(&market, &running, "2027-03-15T13:30:00Z").await;
+    let good = good_slot(&market, &running, "2027-03-15T13:39:00Z").await;
     market.massive.trouble([Trouble::Refusal(403, None)]);
     let failed = slot(&market, &running, "2027-03-15T13:42:00Z").await;
     assert_eq!(failed["top_gainers"], good["top_gainers"]);
@@ -196,7 +204,7 @@ async fn a_cycle_that_fails_leaves_the_last_one_in_place_and_says_why() {
     let runs = market.world.ledger(&running, "ingest").await;
     assert_eq!(runs.last().unwrap().state, RunState::Failed);
     // And it mends itself.
-    let mended = slot(&market, &running, "2027-03-15T13:51:00Z").await;
+    let mended = good_slot(&market, &running, "2027-03-15T13:51:00Z").await;
     assert_eq!((&mended["meta"]["stale"], &mended["meta"]["cause"]), (&false.into(), &Value::Null));
     running.stop().await;
 }
@@ -232,7 +240,8 @@ async fn symbols_that_are_cleared_and_not_traded_yet_are_not_dormant() {
     let running = market.world.start().await;
     running.stats().await;
     for cycle in 0..8 {
-        slot(&market, &running, &(instant("2027-03-15T13:30:00Z") + TimeDelta::minutes(3) * cycle).to_rfc3339()).await;
+        let at = instant("2027-03-15T13:30:00Z") + TimeDelta::minutes(3) * cycle;
+        good_slot(&market, &running, &at.to_rfc3339()).await;
     }
     let (_, status) = running.get("/api/v1/ingest/status").await;
     assert_eq!(status["universe"]["dormant"], 0, "{status}");
@@ -252,9 +261,9 @@ async fn a_symbol_that_drops_out_keeps_its_last_quote_with_its_age() {
     let _ = clock.set(Arc::clone(&market.world.clock) as SharedClock);
     let running = market.world.start().await;
     running.stats().await;
-    slot(&market, &running, "2027-03-15T13:30:00Z").await;
+    good_slot(&market, &running, "2027-03-15T13:30:00Z").await;
     let (_, before) = running.get("/api/stocks/MSFT/").await;
-    let stats = slot(&market, &running, "2027-03-15T13:33:00Z").await;
+    let stats = good_slot(&market, &running, "2027-03-15T13:33:00Z").await;
     assert_eq!(stats["meta"]["completeness"], 0.5);
     assert_eq!(stats["market_overview"]["total_stocks"], 2);
     let (_, after) = running.get("/api/stocks/MSFT/").await;
@@ -293,7 +302,7 @@ async fn a_source_that_says_it_is_delayed_is_not_called_stale_for_that() {
     market.massive.delay();
     let running = market.world.start().await;
     running.stats().await;
-    let stats = slot(&market, &running, "2027-03-15T14:00:00Z").await;
+    let stats = good_slot(&market, &running, "2027-03-15T14:00:00Z").await;
     assert_eq!(stats["meta"]["stale"], false);
     market.world.clock.advance_to(instant("2027-03-15T14:12:00Z"));
     market.massive.trouble(std::iter::repeat_n(Trouble::Refusal(403, None), 10));
@@ -311,12 +320,39 @@ async fn a_source_that_says_it_is_delayed_is_not_called_stale_for_that() {
 
 #[tokio::test]
 async fn a_provider_that_is_silent_is_given_up_in_time() {
-    let mut market = market("2027-03-15T13:29:00Z", &["AAPL"], |_, _| Manner::Traded).await;
-    market.world.set("BELLWETHER_INGEST__MASSIVE__TIMEOUT_SECONDS", "1");
+    // Far from the first slot, by which the run at start must have ended: three real seconds are up to a minute here.
+    let mut market = market("2027-03-15T13:20:00Z", &["AAPL"], |_, _| Manner::Traded).await;
+    market.world.set("BELLWETHER_INGEST__MASSIVE__TIMEOUT_SECONDS", "3");
     market.massive.trouble([Trouble::Silence(Duration::from_secs(30))]);
     let running = market.world.start().await;
     advance_until(&market, "the second call is answered", async || running.get("/api/market-stats/").await.0 == 200)
         .await;
     assert_eq!(market.massive.calls(), 2);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_cycle_that_an_operator_ends_has_failed_and_is_not_under_way_any_more() {
+    let mut market = market("2027-03-15T13:20:00Z", &["AAPL"], |_, _| Manner::Traded).await;
+    market.world.set("OPERATOR_TOKEN", OPERATOR);
+    market.world.set("BELLWETHER_INGEST__MASSIVE__TIMEOUT_SECONDS", "60");
+    let running = market.world.start().await;
+    running.stats().await;
+    market.massive.trouble([Trouble::Silence(Duration::from_secs(600))]);
+    market.world.clock.advance_to(instant("2027-03-15T13:30:00Z"));
+    eventually("the provider is asked", async || market.massive.calls() == 2).await;
+    let status = async || running.get("/api/v1/ingest/status").await.1;
+    assert_eq!(status().await["under_way"]["slot"], "2027-03-15T13:30:00Z");
+    let run = market.world.ledger(&running, "ingest").await.pop().unwrap();
+    assert_eq!(running.operate(&format!("/api/v1/runs/{}/cancel", run.id), Some(json!({}))).await.0, 200);
+    advance_until(&market, "the run has ended", async || {
+        market.world.ledger(&running, "ingest").await.last().unwrap().state == RunState::Cancelled
+    })
+    .await;
+    let status = status().await;
+    assert_eq!(status["under_way"], Value::Null);
+    assert!(status["why"]["sentence"].as_str().unwrap().contains("cut off before it was shown"), "{}", status["why"]);
+    let stats = good_slot(&market, &running, "2027-03-15T13:33:00Z").await;
+    assert_eq!(stats["meta"]["cause"], Value::Null);
     running.stop().await;
 }

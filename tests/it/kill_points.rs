@@ -26,7 +26,7 @@ const SUBSCRIBERS: usize = 5;
 const LINKED: usize = 2;
 
 /// Points tried at once: they wait for the lease of the dead more than they work.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 8;
 
 /// More than there are.
 const MOST_POINTS: usize = 5_000;

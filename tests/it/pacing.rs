@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, json};
 
 use crate::fetching::{a_price_for_each, all_of, alpaca, alpaca_of, universe};
-use crate::harness::instant;
+use crate::harness::{eventually, instant};
 use crate::sim_host::{self, Answer, Asked, SimHost};
 
 const OPTIONS: FetchOptions = FetchOptions { concurrency: 8, attempts: 1, hedge_percent: 0 };
@@ -139,55 +139,80 @@ async fn who_waits_in_the_row_waits_for_its_own_deadline() {
     assert_eq!((fetched.requests, fetched.trouble), (0, Some(Trouble::Quota)));
 }
 
-/// In real time: the second copy is refused while the first is still under way, which then answers.
+/// The second copy is refused while the first is still under way, which then answers.
 #[tokio::test]
 async fn what_a_copy_that_loses_has_said_is_kept() {
-    let clock = SystemClock::start();
+    let clock = SimClock::at(instant("2027-03-15T14:00:00Z"));
+    let answered_at = clock.now() + TimeDelta::milliseconds(500);
     let (calls, itself) = (AtomicUsize::new(0), Arc::new(OnceLock::<SimHost>::new()));
     let seen = Arc::clone(&itself);
-    let host = SimHost::start(Arc::clone(&clock), None, move |asked| {
+    let host = SimHost::start(Arc::clone(&clock) as SharedClock, None, move |asked| {
         if calls.fetch_add(1, Ordering::Relaxed) == 29 {
             let busy = Answer::refused(429, "{}").with("retry-after", 30);
-            seen.get().unwrap().trouble([silence(500), sim_host::Trouble::Instead(busy)]);
+            let silent = sim_host::Trouble::SilenceUntil(answered_at);
+            seen.get().unwrap().trouble([silent, sim_host::Trouble::Instead(busy)]);
         }
         a_price_for_each(asked)
     })
     .await;
     let _ = itself.set(host.clone());
     let options = FetchOptions { concurrency: 1, attempts: 3, hedge_percent: 5 };
-    let fetcher = Fetcher::new(alpaca(&host), Arc::clone(&clock), options);
+    let fetcher = Fetcher::new(alpaca(&host), Arc::clone(&clock) as SharedClock, options);
     let universe = numbered(3_100);
-    let fetched = fetch(&fetcher, &universe, &all_of(&universe), clock.now(), TimeDelta::seconds(20)).await;
+    let all = all_of(&universe);
+    let copies = async {
+        // The calls before it took no time, so that none of them was slow and used up the one copy that is allowed.
+        eventually("the silent call has come", async || host.calls() == 31).await;
+        clock.advance(TimeDelta::milliseconds(20));
+        // Not when the copy has come: its refusal must be read before the other answer is.
+        eventually("the copy is refused", async || fetcher.headroom().held_until.is_some()).await;
+        clock.advance_to(answered_at);
+    };
+    let cycle = fetch(&fetcher, &universe, &all, clock.now(), TimeDelta::seconds(20));
+    let (fetched, ()) = tokio::join!(cycle, copies);
     assert_eq!((fetched.quotes.iter().flatten().count(), fetched.hedged), (3_100, 1), "{:?}", fetched.faults);
     assert!(fetcher.headroom().held_until.is_some(), "nobody calls for half a minute");
 }
 
-/// In real time: small calls are quick, and batches take as long as they always do.
+/// Small calls take no time, and batches as long as they always do.
 #[tokio::test]
 async fn quick_small_calls_do_not_slow_the_batches_down() {
-    let clock = SystemClock::start();
-    let host = SimHost::start(Arc::clone(&clock), None, a_price_for_each).await;
-    let fetcher = Fetcher::new(alpaca(&host), Arc::clone(&clock), OPTIONS);
+    let clock = SimClock::at(instant("2027-03-15T14:00:00Z"));
+    let host = SimHost::start(Arc::clone(&clock) as SharedClock, None, a_price_for_each).await;
+    let fetcher = Fetcher::new(alpaca(&host), Arc::clone(&clock) as SharedClock, OPTIONS);
     let universe = numbered(800);
+    let (one, all) = (Wanted::from(vec![0]), all_of(&universe));
     for _ in 0..3 {
-        fetch(&fetcher, &universe, &Wanted::from(vec![0]), clock.now(), TimeDelta::seconds(20)).await;
-        host.trouble(std::iter::repeat_with(|| silence(250)).take(8));
-        let fetched = fetch(&fetcher, &universe, &all_of(&universe), clock.now(), TimeDelta::seconds(20)).await;
+        fetch(&fetcher, &universe, &one, clock.now(), TimeDelta::seconds(20)).await;
+        let (answered_at, under_way) = (clock.now() + TimeDelta::milliseconds(250), host.calls() + 8);
+        host.trouble(std::iter::repeat_n(sim_host::Trouble::SilenceUntil(answered_at), 8));
+        let answers = async {
+            eventually("all batches are under way", async || host.calls() == under_way).await;
+            clock.advance_to(answered_at);
+        };
+        let batches = fetch(&fetcher, &universe, &all, clock.now(), TimeDelta::seconds(20));
+        let (fetched, ()) = tokio::join!(batches, answers);
         assert_eq!(fetched.quotes.iter().flatten().count(), 800, "{:?}", fetched.faults);
+        assert_eq!(fetcher.concurrency(), 8);
     }
-    assert_eq!(fetcher.concurrency(), 8);
 }
 
-/// In real time: the cycle ends long before the provider's own timeout.
+/// The cycle ends long before the provider's own timeout.
 #[tokio::test]
 async fn a_call_that_our_own_deadline_cuts_off_is_not_the_hosts_fault() {
-    let clock = SystemClock::start();
-    let host = SimHost::start(Arc::clone(&clock), None, a_price_for_each).await;
-    let fetcher = Fetcher::new(alpaca(&host), Arc::clone(&clock), OPTIONS);
+    let clock = SimClock::at(instant("2027-03-15T14:00:00Z"));
+    let host = SimHost::start(Arc::clone(&clock) as SharedClock, None, a_price_for_each).await;
+    let fetcher = Fetcher::new(alpaca(&host), Arc::clone(&clock) as SharedClock, OPTIONS);
     let universe = numbered(800);
     fetch(&fetcher, &universe, &Wanted::from(vec![0]), clock.now(), TimeDelta::seconds(20)).await;
     host.trouble(std::iter::repeat_with(|| silence(600_000)).take(8));
-    let fetched = fetch(&fetcher, &universe, &all_of(&universe), clock.now(), TimeDelta::milliseconds(300)).await;
+    let (all, under_way, span) = (all_of(&universe), host.calls() + 8, TimeDelta::milliseconds(300));
+    let deadline = async {
+        eventually("all batches are under way", async || host.calls() == under_way).await;
+        clock.advance(span);
+    };
+    let cycle = fetch(&fetcher, &universe, &all, clock.now(), span);
+    let (fetched, ()) = tokio::join!(cycle, deadline);
     assert_eq!(
         (fetched.requests, &fetched.faults[..]),
         (8, &["alpaca: no answer before the cycle's end".to_owned()][..])

@@ -1,12 +1,13 @@
 //! Behind a pooler in transaction mode: pgbouncer hands each transaction to another server connection, so whatever is kept on one
 //! is lost or in the way. The daemon finds that out by itself.
 
-use std::net::{TcpListener, TcpStream};
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+use crate::disk_postgres::{PORTS_TRIED, free_port, has_ended};
 use crate::harness::{Database, Engine, World, eventually};
 use crate::leadership::{goes_on, instance, is_exact, leader, process_of, succession};
 use crate::ledger::they_run_each_slot_once;
@@ -15,15 +16,25 @@ use crate::ledger::they_run_each_slot_once;
 pub struct Pooler {
     child: Child,
     port: u16,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Pooler {
-    /// Starts one and waits until it answers.
+    /// Starts one and waits until it listens. If somebody else has its port by then it ends, and another port is tried.
     pub async fn start() -> Self {
+        for _ in 0..PORTS_TRIED {
+            let pooler = Self::start_at(free_port());
+            eventually("the pooler listens, or has ended", async || pooler.is_up() || has_ended(&pooler.child)).await;
+            if pooler.is_up() {
+                return pooler;
+            }
+        }
+        panic!("pgbouncer ends by itself");
+    }
+
+    fn start_at(port: u16) -> Self {
         let server = url::Url::parse(&crate::harness::postgres_url()).unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let settings = directory.path().join("pgbouncer.ini");
         let text = format!(
             "[databases]\n* = host={} port={} user={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
@@ -34,10 +45,14 @@ impl Pooler {
             server.username(),
         );
         std::fs::write(&settings, text).unwrap();
-        let child = command(&settings, directory.path()).stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let pooler = Self { child, port, _directory: directory };
-        eventually("the pooler answers", async || TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
-        pooler
+        let log = File::create(directory.path().join("log")).unwrap();
+        let child = command(&settings, directory.path()).stdin(Stdio::null()).stderr(log).spawn().unwrap();
+        Self { child, port, directory }
+    }
+
+    /// By its own word, said once it listens: on its port somebody else might answer.
+    fn is_up(&self) -> bool {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap().contains("process up")
     }
 
     /// The way to a database through it.
@@ -105,17 +120,16 @@ async fn behind_a_pooler_a_leader_is_followed_too() {
     let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let mut instances = directories.each_ref().map(|directory| instance(directory.path(), &through, "2"));
     goes_on(&database, 2).await;
-    let (epoch, owner) = leader(&database).await.unwrap();
-    let first = instances.iter_mut().find(|process| process.id() == process_of(&owner)).unwrap();
+    let before = leader(&database).await;
+    let first = instances.iter_mut().find(|process| process.id() == process_of(&before.owner)).unwrap();
     first.signal("STOP");
-    let (_, follower) = succession(&database, epoch).await;
-    assert_ne!(follower, owner);
+    succession(&database, &before).await;
     first.signal("CONT");
     goes_on(&database, 2).await;
-    let (epoch, owner) = leader(&database).await.unwrap();
-    let last = instances.iter_mut().find(|process| process.id() == process_of(&owner)).unwrap();
+    let before = leader(&database).await;
+    let last = instances.iter_mut().find(|process| process.id() == process_of(&before.owner)).unwrap();
     last.signal("TERM");
-    succession(&database, epoch).await;
+    succession(&database, &before).await;
     assert_eq!(last.exit_code(), Some(0));
     goes_on(&database, 2).await;
     is_exact(&database).await;

@@ -57,22 +57,22 @@ impl Kind {
             Self::Massive => vec![
                 ("PROVIDER", "massive"),
                 ("MASSIVE__API_KEY", "k"),
-                ("MASSIVE__TIMEOUT_SECONDS", "1"),
+                ("MASSIVE__TIMEOUT_SECONDS", "3"),
                 ("MASSIVE__REQUESTS_PER_MINUTE", "1000"),
             ],
             Self::Alpaca => vec![
                 ("PROVIDER", "alpaca"),
                 ("ALPACA__API_KEY", "k"),
                 ("ALPACA__API_SECRET", "s"),
-                ("ALPACA__TIMEOUT_SECONDS", "1"),
+                ("ALPACA__TIMEOUT_SECONDS", "3"),
             ],
             Self::Tiingo => {
-                vec![("PROVIDER", "tiingo"), ("TIINGO__API_KEY", "k"), ("TIINGO__TIMEOUT_SECONDS", "1")]
+                vec![("PROVIDER", "tiingo"), ("TIINGO__API_KEY", "k"), ("TIINGO__TIMEOUT_SECONDS", "3")]
             }
             Self::Yahoo => {
-                vec![("PROVIDER", "yahoo"), ("YAHOO__ACCEPT_TERMS", "true"), ("YAHOO__TIMEOUT_SECONDS", "1")]
+                vec![("PROVIDER", "yahoo"), ("YAHOO__ACCEPT_TERMS", "true"), ("YAHOO__TIMEOUT_SECONDS", "3")]
             }
-            Self::Csv => vec![("PROVIDER", "csv"), ("CSV__TIMEOUT_SECONDS", "1")],
+            Self::Csv => vec![("PROVIDER", "csv"), ("CSV__TIMEOUT_SECONDS", "3")],
         };
         // Calls are counted here.
         settings.push(("HEDGE_PERCENT", "0"));

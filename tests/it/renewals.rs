@@ -1,11 +1,15 @@
 //! What becomes of subscribers, on the night and over HTTP, on both databases, whatever is killed.
 
+use std::sync::Arc;
+
 use bellwether::store::RunState;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use sqlx::Connection;
 
 use crate::harness::{Engine, Running, World, eventually, instant};
+use crate::sim_paypal::{SimPayPal, Trouble};
+use crate::store_billing::{activated, rules, sale};
 
 const SECRET: &str = "canary-cron-secret";
 
@@ -182,13 +186,28 @@ async fn who_is_held_by_somebody_else_is_decided_about_in_the_same_run() {
 
 async fn killed_in_the_middle_everybody_is_decided_about_once(engine: Engine) {
     const SUBSCRIBERS: usize = 400;
+    // The last of them all: PayPal is asked about it and does not answer, so that none of those who are killed comes to an end first.
+    const HELD: &str = "I-HELD";
     // On the shared database whoever was killed must fall silent first, in real time.
     let settings = [("BELLWETHER_SCHEDULE__LEASE_SECONDS", "2"), ("BELLWETHER_RENEWALS__BATCH", "90")];
-    let world = World::at("2027-03-14T06:59:00Z", engine, &settings).await;
+    let mut world = World::at("2027-03-14T06:59:00Z", engine, &settings).await;
+    let paypal = SimPayPal::start(Arc::clone(&world.clock) as _).await;
+    for (name, value) in paypal.settings() {
+        world.set(&name, &value);
+    }
     let ended = instant("2027-03-13T05:00:00Z");
     let first = world.start().await;
     first.stats().await;
+    let of_last_month = sale("S1-held", HELD, "2027-02-13T06:00:00Z", "79.99");
+    for event in [activated(HELD, "2027-02-13T05:59:00Z", "gold_monthly_1_held"), of_last_month] {
+        first.daemon.store.apply_event(&event, &rules(), world.clock_now()).await.unwrap();
+    }
+    // It asks PayPal too, at the same hour, which is another story.
+    first.daemon.store.pause_job("reconcile-paypal", world.clock_now(), None, "not here").await.unwrap();
     first.stop().await;
+    paypal.state().payments.insert(HELD.to_owned(), Vec::new());
+    // More than they ask.
+    paypal.state().troubles = vec![Trouble::HoldAnswer("/v1/billing/subscriptions/I-HELD"); 9].into();
     for n in 0..SUBSCRIBERS {
         subscribe(&world, &format!("u{n:04}"), "active", true, ended).await;
     }
@@ -207,6 +226,7 @@ async fn killed_in_the_middle_everybody_is_decided_about_once(engine: Engine) {
         doomed.kill();
         killed_at.push(decided().await);
     }
+    paypal.state().troubles.clear();
     let last = world.start().await;
     world.clock.advance(TimeDelta::seconds(30));
     eventually("the night is done", async || {
@@ -218,9 +238,9 @@ async fn killed_in_the_middle_everybody_is_decided_about_once(engine: Engine) {
     assert_eq!(runs.len(), 1, "one row for the slot, however often it was begun: {runs:#?}");
     assert_eq!(runs[0].scheduled_for, instant("2027-03-14T07:00:00Z"));
     assert!(runs[0].attempt >= 2, "killed at {killed_at:?}, attempts {}", runs[0].attempt);
-    assert_eq!(decided().await, SUBSCRIBERS);
+    assert_eq!(decided().await, SUBSCRIBERS + 1);
     let once = world.database.query("SELECT subscription_id FROM renewals").await;
-    assert_eq!(once.len(), SUBSCRIBERS);
+    assert_eq!(once.len(), SUBSCRIBERS + 1);
     last.stop().await;
 }
 

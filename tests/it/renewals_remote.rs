@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
+use bellwether::clock::Clock;
 use bellwether::store::RunState;
 use chrono::TimeDelta;
 use serde_json::{Value, json};
@@ -236,12 +237,14 @@ async fn what_another_run_has_decided_meanwhile_is_not_told_as_paid() {
         store.apply_event(&event, &rules(), world.clock_now()).await.unwrap();
     }
     paypal.state().payments.insert("I-A".to_owned(), Vec::new());
-    paypal.state().troubles = vec![Trouble::SilenceAfterSuccess(std::time::Duration::from_secs(1))].into();
+    paypal.state().troubles = vec![Trouble::HoldAnswer("/v1/billing/subscriptions/I-A")].into();
     let faster = async {
-        eventually("the slower one asks", async || paypal.calls_of("/v1/billing/subscriptions/I-A") == 1).await;
+        eventually("the slower one has asked", async || paypal.state().troubles.is_empty()).await;
         // Two runs are two slots, and a simulated clock stands still between them.
         world.clock.advance(TimeDelta::seconds(1));
-        renew(&running, false).await
+        let done = renew(&running, false).await;
+        paypal.let_go();
+        done
     };
     let (slower, faster) = tokio::join!(renew(&running, false), faster);
     assert_eq!((&faster["summary"]["past_due"], &faster["count"]), (&json!(1), &json!(1)), "{faster}");
@@ -266,18 +269,22 @@ async fn a_run_that_is_told_to_end_is_ended_and_not_well() {
     }
     world.database.execute(subscription("b", "canceled", false, instant("2027-06-01T06:00:00Z"))).await;
     paypal.state().payments.insert("I-A".to_owned(), Vec::new());
-    let silence =
-        || paypal.state().troubles = vec![Trouble::SilenceAfterSuccess(std::time::Duration::from_secs(1))].into();
-    let asked = async |link: &str| {
-        let path = format!("/v1/billing/subscriptions/{link}");
-        eventually("PayPal is asked", async || paypal.calls_of(&path) == 1).await;
+    // Held until the run is told: what it does next it does as one that was told.
+    let hold = |path: &'static str| paypal.state().troubles = vec![Trouble::HoldAnswer(path)].into();
+    let cancelled_while_it_asks = async || {
+        eventually("PayPal is asked", async || paypal.state().troubles.is_empty()).await;
         let run = world.ledger(&running, "renewals").await.pop().unwrap().id;
         let (status, answer) = running.operate(&format!("/api/v1/runs/{run}/cancel"), Some(json!({}))).await;
         assert_eq!(status, 200, "{answer}");
+        // A look that began after that has told it.
+        world.clock.advance(TimeDelta::seconds(1));
+        let at = world.clock.monotonic();
+        eventually("the planner has looked", async || running.daemon.scheduler.last_look() == Some(at)).await;
+        paypal.let_go();
     };
     let left = "SELECT user_id || ' ' || status FROM subscriptions WHERE user_id = 'b'";
-    silence();
-    let (answer, ()) = tokio::join!(renew(&running, false), asked("I-A"));
+    hold("/v1/billing/subscriptions/I-A");
+    let (answer, ()) = tokio::join!(renew(&running, false), cancelled_while_it_asks());
     assert_eq!((&answer["success"], &answer["summary"]["remaining"]), (&json!(false), &json!(1)), "{answer}");
     assert_eq!(world.database.query(left).await, ["b canceled"], "it is left");
     let run = world.ledger(&running, "renewals").await.pop().unwrap();
@@ -292,9 +299,9 @@ async fn a_run_that_is_told_to_end_is_ended_and_not_well() {
     paypal.state().payments.insert("I-C".to_owned(), Vec::new());
     let later = "UPDATE subscriptions SET next_action_at = '2027-06-02T06:00:00+00:00' WHERE user_id = 'b'";
     world.database.execute(later.to_owned()).await;
-    silence();
+    hold("/v1/billing/subscriptions/I-C");
     world.clock.advance_to(instant("2027-06-02T07:00:00Z"));
-    asked("I-C").await;
+    cancelled_while_it_asks().await;
     eventually("the night has ended", async || {
         world
             .ledger(&running, "renewals")

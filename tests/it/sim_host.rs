@@ -79,6 +79,8 @@ pub enum Trouble {
     BrokenGzip,
     /// Silence before the answer, in real time.
     Silence(Duration),
+    /// Silence before the answer, until this instant of the host's clock: how long it lasts depends on no machine.
+    SilenceUntil(DateTime<Utc>),
     /// The answer drop by drop, without end.
     SlowDrip,
 }
@@ -193,6 +195,10 @@ impl Inner {
             }
             Some(Trouble::Silence(span)) => {
                 pause(span).await;
+                respond(&answer, answer.body.clone().into_bytes(), "identity")
+            }
+            Some(Trouble::SilenceUntil(at)) => {
+                self.clock.sleep_until(at).await;
                 respond(&answer, answer.body.clone().into_bytes(), "identity")
             }
             Some(Trouble::SlowDrip) => drip(),

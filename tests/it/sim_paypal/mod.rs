@@ -22,6 +22,7 @@ use poem::http::{StatusCode, header};
 use poem::{Request, Response};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 /// What the app has at PayPal.
 pub const CLIENT_ID: &str = "canary-paypal-client";
@@ -39,6 +40,8 @@ pub enum Trouble {
     ErrorAfterSuccess,
     /// It is done, and nothing is answered for so long.
     SilenceAfterSuccess(Duration),
+    /// It is done, and the answer waits until it is let go. For the next call of a path that begins so; others pass it by.
+    HoldAnswer(&'static str),
 }
 
 /// What the API knows and what it was asked.
@@ -67,6 +70,8 @@ struct Inner {
     clock: SharedClock,
     certificates: Certificates,
     state: Mutex<State>,
+    /// Lets held answers go.
+    answers: Semaphore,
 }
 
 /// PayPal, until dropped.
@@ -118,7 +123,7 @@ impl SimPayPal {
         let roots = directory.path().join("roots.pem");
         std::fs::write(&roots, &certificates.root).unwrap();
         let tls = certificates.tls();
-        let inner = Arc::new(Inner { clock, certificates, state: Mutex::default() });
+        let inner = Arc::new(Inner { clock, certificates, state: Mutex::default(), answers: Semaphore::new(0) });
         tokio::spawn(server::serve(listener, tls, Arc::clone(&inner)));
         Self { base, inner, _directory: directory, roots: roots.display().to_string() }
     }
@@ -148,6 +153,11 @@ impl SimPayPal {
     /// Calls so far of a path that begins so.
     pub fn calls_of(&self, path: &str) -> usize {
         self.state().calls.iter().filter(|call| call.split(' ').nth(1).unwrap().starts_with(path)).count()
+    }
+
+    /// Lets an answer go that is held.
+    pub fn let_go(&self) {
+        self.inner.answers.add_permits(1);
     }
 
     /// Forgets every token, as PayPal may at any time.
@@ -218,7 +228,7 @@ impl Inner {
         if let Some(refused) = self.check_token(&request) {
             return refused;
         }
-        let trouble = self.lock().troubles.pop_front();
+        let trouble = self.trouble(&path);
         if let Some(Trouble::Refusal(status)) = trouble {
             return refusal(status, "INTERNAL_SERVER_ERROR");
         }
@@ -229,8 +239,19 @@ impl Inner {
                 silence(span).await;
                 answer
             }
+            Some(Trouble::HoldAnswer(_)) => {
+                self.answers.acquire().await.unwrap().forget();
+                answer
+            }
             _ => answer,
         }
+    }
+
+    /// The next trouble, if it is one of this call.
+    fn trouble(&self, path: &str) -> Option<Trouble> {
+        let mut state = self.lock();
+        let passes = matches!(state.troubles.front(), Some(Trouble::HoldAnswer(of)) if !path.starts_with(of));
+        if passes { None } else { state.troubles.pop_front() }
     }
 
     fn token(&self, request: &Request, body: &[u8]) -> Response {
