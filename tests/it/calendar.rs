@@ -357,6 +357,13 @@ async fn a_file_that_could_not_be_read_is_tried_again() {
     running.stop().await;
 }
 
+/// As a whole: it is looked at each second as well, and half of it would be told.
+fn replace(file: &std::path::Path, text: &str) {
+    let new = file.with_extension("new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(new, file).unwrap();
+}
+
 #[tokio::test]
 async fn sighup_reads_the_file_again_and_the_log_names_what_is_wrong() {
     let directory = tempfile::tempdir().unwrap();
@@ -367,7 +374,7 @@ async fn sighup_reads_the_file_again_and_the_log_names_what_is_wrong() {
     process.signal("HUP");
     let line = process.until(|line| line["message"] == "the calendar was read anew");
     assert_eq!((&line["cause"], &line["changes"]), (&json!("SIGHUP"), &json!(0)));
-    std::fs::write(&file, format!("{HEADER}2027-03-16,XNYS,closure,,,,,Flood,,,\n")).unwrap();
+    replace(&file, &format!("{HEADER}2027-03-16,XNYS,closure,,,,,Flood,,,\n"));
     process.signal("HUP");
     let line = process.until(|line| line["message"] == "the calendar has changed");
     assert_eq!((&line["date"], &line["after"]), (&json!("2027-03-16"), &json!("closure (Flood)")));
@@ -377,7 +384,7 @@ async fn sighup_reads_the_file_again_and_the_log_names_what_is_wrong() {
     let sent = crate::harness::client().post(url).bearer_auth(TOKEN).body(row).send().await.unwrap();
     assert_eq!(sent.status(), StatusCode::CREATED);
     process.until(|line| line["cause"] == "operator");
-    std::fs::write(&file, format!("{HEADER}2027-03-16,XNYS,closed for ever,,,,,Flood,,,\n")).unwrap();
+    replace(&file, &format!("{HEADER}2027-03-16,XNYS,closed for ever,,,,,Flood,,,\n"));
     process.signal("HUP");
     let line = process.until(|line| line["message"] == "the calendar stays as it was");
     let fault = line["error"].as_str().unwrap();
