@@ -93,8 +93,8 @@ impl Events {
 
     /// Everything that is due. Nothing more is claimed until what this process has at hand has its end.
     async fn pass(&self, unended: &mut Unended, stop: &CancellationToken) -> Result<(), StoreError> {
-        for until in unended.unanswered.all() {
-            let now = self.clock.now();
+        let now = self.clock.now();
+        for until in unended.unanswered.due(now) {
             unended.unanswered.looked(until, self.store.take_back_events(until, now).await?, now);
         }
         while let Some(claim) = unended.claims.last() {

@@ -188,8 +188,8 @@ impl Outbox {
     /// Writes down what is at hand.
     async fn put_away(&self, at_hand: &mut AtHand) -> Result<(), StoreError> {
         self.put_away_ends(at_hand).await?;
-        for until in at_hand.unanswered.all() {
-            let now = self.clock.now();
+        let now = self.clock.now();
+        for until in at_hand.unanswered.due(now) {
             at_hand.unanswered.looked(until, self.store.take_back_letters(until, now).await?, now);
         }
         if !at_hand.claims.is_empty() {
