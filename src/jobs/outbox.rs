@@ -172,7 +172,9 @@ impl Outbox {
                     break;
                 }
                 let settled = self.settle(mailer, &mut session, &claim, at_hand).await;
-                if matches!(settled, Ok(Try::Done | Try::Over(_))) || !at_hand.ends.is_empty() {
+                if matches!(settled, Ok(Try::Done | Try::Over(_)))
+                    || at_hand.ends.iter().any(|(ended, _)| *ended == claim)
+                {
                     at_hand.claims.pop_front();
                 }
                 if let Try::Over(words) | Try::NotBegun(words) = settled? {
@@ -199,12 +201,28 @@ impl Outbox {
         Ok(())
     }
 
+    /// One that the database refuses keeps nobody else waiting, unless there are many.
     async fn put_away_ends(&self, at_hand: &mut AtHand) -> Result<(), StoreError> {
-        while let Some((claim, end)) = at_hand.ends.last() {
-            if !self.store.mark_letter(claim, end).await? {
-                debug!(letter_id = claim.id, "a letter was somebody else's meanwhile");
+        let mut index = 0;
+        while let Some((claim, end)) = at_hand.ends.get(index) {
+            let (letter_id, state) = (&claim.id, end.state.name());
+            match self.store.mark_letter(claim, end).await {
+                Ok(true) => {}
+                Ok(false) => debug!(letter_id, "a letter was somebody else's meanwhile"),
+                // By then its claim has ended by itself.
+                Err(fault) if self.clock.now() - end.at > CLAIM => {
+                    error!(letter_id, state, error = %fault, "what became of a letter could not be written down");
+                }
+                Err(fault) if matches!(fault, StoreError::Deadline(_)) || at_hand.ends.len() >= BATCH as usize => {
+                    return Err(fault);
+                }
+                Err(fault) => {
+                    warn!(letter_id, state, error = %fault, "what became of a letter cannot be written down now");
+                    index += 1;
+                    continue;
+                }
             }
-            at_hand.ends.pop();
+            at_hand.ends.remove(index);
         }
         Ok(())
     }

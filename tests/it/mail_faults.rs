@@ -200,10 +200,10 @@ async fn a_letter_that_was_sent_is_marked_when_the_database_is_well_again() {
         world.database.execute(letter(id, id, "welcome", &format!("{id}@example.com"), instant(NOW))).await;
     }
     let running = world.start().await;
-    eventually("the first is sent", async || smtp.letters().len() == 1).await;
-    for _ in 0..5 {
+    eventually("both are sent", async || smtp.letters().len() == 2).await;
+    for id in ["a", "b"] {
         world.clock.advance(TimeDelta::seconds(30));
-        eventually("it is still tried", async || row(&running, "a").await.state == Sending).await;
+        eventually("nobody else can have it", async || row(&running, id).await.state == Sending).await;
     }
     world.database.execute("DROP TRIGGER refused".to_owned()).await;
     becomes(&world, &running, "a", Sent, TimeDelta::seconds(30)).await;
@@ -213,6 +213,27 @@ async fn a_letter_that_was_sent_is_marked_when_the_database_is_well_again() {
     world.clock.advance(TimeDelta::hours(1));
     running.stop().await;
     assert_eq!(smtp.letters().len(), 2);
+}
+
+#[tokio::test]
+async fn a_letter_whose_end_is_never_taken_holds_up_no_other() {
+    let smtp = SimSmtp::start(Manner::Plain).await;
+    let world = world_with_mail(Engine::Sqlite, &smtp, &[]).await;
+    let refuse = "CREATE TRIGGER refused BEFORE UPDATE ON outbox WHEN NEW.state = 'sent' AND NEW.id = 'a' \
+         BEGIN SELECT RAISE(ABORT, 'never'); END";
+    world.database.store().await.close().await;
+    world.database.execute(refuse.to_owned()).await;
+    for id in ["a", "b"] {
+        world.database.execute(letter(id, id, "welcome", &format!("{id}@example.com"), instant(NOW))).await;
+    }
+    let running = world.start().await;
+    // The clock stands still: it goes with the same conversation.
+    becomes(&world, &running, "b", Sent, TimeDelta::zero()).await;
+    // What comes later goes too.
+    world.database.execute(letter("c", "c", "welcome", "c@example.com", instant(NOW))).await;
+    becomes(&world, &running, "c", Sent, TimeDelta::seconds(30)).await;
+    assert_eq!(row(&running, "a").await.state, Sending);
+    running.stop().await;
 }
 
 #[tokio::test]
