@@ -413,12 +413,13 @@ impl Daemon {
         }
         self.serving.cancel();
         self.tasks.close();
-        if tokio::time::timeout(LAST_ANSWERS, self.tasks.wait()).await.is_err() {
-            warn!("open connections are cut off");
-        }
-        // What the last calls began.
-        if tokio::time::timeout(LAST_ANSWERS, self.runs.wait()).await.is_err() {
-            warn!(runs = self.scheduler.running(), "runs are left behind; the next start takes them up again");
+        let last = async {
+            self.tasks.wait().await;
+            // What the last calls began.
+            self.runs.wait().await;
+        };
+        if tokio::time::timeout(LAST_ANSWERS, last).await.is_err() {
+            warn!("open connections, and what they began, are cut off");
         }
         if tokio::time::timeout(LAST_ANSWERS, self.store.close()).await.is_err() {
             warn!("the database was not closed in time; nothing that was acknowledged is lost");

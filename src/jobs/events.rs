@@ -91,7 +91,7 @@ impl Events {
         }
     }
 
-    /// Everything that is due. Nothing more is claimed until what this process has at hand has its end.
+    /// Everything that is due. Nothing more is claimed until the claims at hand have their end.
     async fn pass(&self, unended: &mut Unended, stop: &CancellationToken) -> Result<(), StoreError> {
         let now = self.clock.now();
         for until in unended.unanswered.due(now) {

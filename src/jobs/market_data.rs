@@ -240,7 +240,7 @@ impl MarketData {
     ) -> Result<CycleSummary, JobError> {
         let started = self.clock.now();
         let before = self.attempts();
-        let under_way = scopeguard::guard(before, |before| self.was_cut_off(id, slot, before));
+        let under_way = scopeguard::guard(before, |before| self.was_cut_off(id, slot, started, before));
         let result = self.try_cycle(id, slot, deadline, started).await;
         ScopeGuard::into_inner(under_way);
         let outcome = match &result {

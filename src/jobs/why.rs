@@ -164,14 +164,14 @@ pub(super) fn cause_of(fetched: &Fetched, gated: &Gated, expected: usize, dorman
 
 impl MarketData {
     /// A cycle that was given up before it was shown has failed, whatever was said of it before.
-    pub(super) fn was_cut_off(&self, id: Uuid, slot: DateTime<Utc>, before: Attempts) {
+    pub(super) fn was_cut_off(&self, id: Uuid, slot: DateTime<Utc>, started: DateTime<Utc>, mut before: Attempts) {
         if self.board.current().is_some_and(|published| published.snapshot.cycle.id == id) {
             return;
         }
         let fault = "it was cut off before it was shown".to_owned();
+        before.failed(slot, FaultKind::Provider, fault);
         *lock(&self.attempts) = before;
-        lock(&self.attempts).failed(slot, FaultKind::Provider, fault);
-        metrics::cycle_ended("failed", self.clock.now() - slot);
+        metrics::cycle_ended("failed", self.clock.now() - started);
     }
 
     /// Why the data is as it is at `now`.

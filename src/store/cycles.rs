@@ -240,7 +240,7 @@ async fn upsert_quotes(handle: Handle<'_>, cycle: &str, rows: &[(&Arc<str>, &Quo
                 .bind(column(rows, |(_, quote)| quote.flags.0))
                 .bind(cycle)
                 .persistent(!route.pooled);
-            within(route.deadline, query.execute(session.plain())).await?;
+            on!(@postgres session, route, query, execute)?;
         }
     }
     Ok(())

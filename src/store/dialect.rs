@@ -38,20 +38,12 @@ pub(super) enum Session<'a> {
     Held(&'a mut PgConnection),
 }
 
-impl<'s> Session<'s> {
+impl Session<'_> {
     /// The same, so that several statements can be run one after the other.
     pub(super) fn again(&mut self) -> Session<'_> {
         match self {
             Self::Lent(connection) => Session::Lent(connection),
             Self::Held(connection) => Session::Held(connection),
-        }
-    }
-
-    /// What one statement is run on as it is.
-    pub(super) fn plain(self) -> &'s mut PgConnection {
-        match self {
-            Self::Lent(connection) => connection,
-            Self::Held(connection) => connection,
         }
     }
 }
@@ -218,9 +210,7 @@ macro_rules! write_rows {
                 let text = columns.text($head, $tail);
                 // Planned for the rows at hand: a plan for any number of them is a bad one for a table without statistics.
                 let query = columns.bind(text).persistent(false);
-                $crate::store::dialect::within(route.deadline, query.execute(session.plain()))
-                    .await
-                    .map(|done| done.rows_affected())
+                $crate::store::dialect::on!(@postgres session, route, query, execute).map(|done| done.rows_affected())
             }
         }
     };

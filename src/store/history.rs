@@ -349,7 +349,8 @@ async fn put_blobs(
             insert.push_bind(rows.iter().map(|(symbol_id, _)| *symbol_id).collect::<Vec<_>>()).push("::bigint[], ");
             insert.push_bind(rows.iter().map(|(_, content)| content.to_vec()).collect::<Vec<_>>());
             insert.push("::bytea[]) AS u").push(table.on_conflict(replace));
-            within(route.deadline, insert.build().persistent(!route.pooled).execute(server.plain())).await?;
+            let query = insert.build().persistent(!route.pooled);
+            on!(@postgres server, route, query, execute)?;
         }
     }
     Ok(())
@@ -389,7 +390,8 @@ pub(super) async fn put_daily(
             }
             insert.push_bind(rows.iter().map(|(.., bar)| bar.volume).collect::<Vec<_>>()).push("::bigint[]) AS u");
             insert.push(ON_CONFLICT);
-            within(route.deadline, insert.build().persistent(!route.pooled).execute(server.plain())).await?;
+            let query = insert.build().persistent(!route.pooled);
+            on!(@postgres server, route, query, execute)?;
         }
     }
     Ok(())

@@ -107,12 +107,12 @@ impl Server {
             stop.cancelled().await;
             return Ok(());
         }
-        // A connection of its own: one of the pool would be missing there.
-        let own =
-            PgPoolOptions::new().max_connections(1).connect_lazy_with(self.pool.connect_options().as_ref().clone());
-        let mut listener = within(LISTENING, PgListener::connect_with(&own)).await?;
-        within(LISTENING, listener.listen(CHANNEL)).await?;
         let hear = async {
+            // A connection of its own: one of the pool would be missing there.
+            let options = self.pool.connect_options().as_ref().clone();
+            let own = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+            let mut listener = within(LISTENING, PgListener::connect_with(&own)).await?;
+            within(LISTENING, listener.listen(CHANNEL)).await?;
             loop {
                 // `None`: the connection broke; what was said meanwhile is not known, so look.
                 listener.try_recv().await?;

@@ -197,7 +197,7 @@ async fn upsert_symbols(
                 .bind(now)
                 .bind(revision)
                 .persistent(!route.pooled);
-            within(route.deadline, query.execute(session.plain())).await?;
+            on!(@postgres session, route, query, execute)?;
         }
     }
     Ok(())
